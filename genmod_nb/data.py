@@ -196,10 +196,10 @@ def _number(column, x):
         _refuse(column, bad, f"cells that are not numbers, such as {x[bad].iloc[0]!r}",
                 "drop the column or turn it into numbers")
 
-# %% ../nbs/00_data.ipynb #276a9e67
+# %% ../nbs/00_data.ipynb #35eea2e0
 def check_losses(
     X,                            # a DataFrame or array of losses, shape (n, d)
-    min_rows: int = 20,           # refuse fewer rows
+    min_rows: int = 20,           # refuse fewer rows; with 1, rows to be scored, a column may be constant
     allow_negative: bool = False, # accept negative numbers (a table that holds no losses)
 ) -> pd.DataFrame: # the table in float64, columns named f1, f2, ... where it had no names
     """Return the table as a float64 DataFrame, or raise one `ValueError` that names what is wrong.
@@ -222,7 +222,7 @@ def check_losses(
         if np.isinf(x).any(): _refuse(c, np.isinf(x), "inf cells", "drop or replace them")
         if not allow_negative and (x < 0).any():
             _refuse(c, x < 0, "negative losses", "losses are 0 or more; take absolute values or the loss side")
-        if x.nunique() < 2: _refuse(c, x.notna(), f"rows all equal to {x.iloc[0]:g}", "a constant column has no law; drop it")
+        if min_rows > 1 and x.nunique() < 2: _refuse(c, x.notna(), f"rows all equal to {x.iloc[0]:g}", "a constant column has no law; drop it")
     return X
 
 # %% ../nbs/00_data.ipynb #1c745e52
