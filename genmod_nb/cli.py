@@ -16,10 +16,10 @@ from .metrics import scorecard
 from .training import Generator
 from .vae import VAE
 
-# %% ../nbs/10_cli.ipynb #a2846129
+# %% ../nbs/10_cli.ipynb #e98f81eb
 MODELS = {"vae": VAE}
 
-# %% ../nbs/10_cli.ipynb #881ca56f
+# %% ../nbs/10_cli.ipynb #205946c9
 def _writable(path):
     "Raise `OSError` now if a file cannot be created beside `path` later"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,8 @@ def _table_path(out):
     "The output path of a table, checked"
     if out is None: raise ValueError("--out: name the file to write, such as generated.csv")
     path = Path(out)
-    if path.suffix.lower() not in (".csv", ".parquet"): raise ValueError(f"--out: {path} must end in .csv or .parquet")
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"--out: {path} must end in .csv or .parquet")
     if path.is_dir(): raise IsADirectoryError(f"--out: {path} is a folder")
     _writable(path)
     return path
@@ -39,12 +40,13 @@ def _write_table(X, path, index=False):
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
-        X.to_parquet(name, index=index) if path.suffix.lower() == ".parquet" else X.to_csv(name, index=index)
+        if path.suffix.lower() == ".parquet": X.to_parquet(name, index=index)
+        else: X.to_csv(name, index=index)
         os.chmod(name, 0o644)
         os.replace(name, path)
     finally: Path(name).unlink(missing_ok=True)
 
-# %% ../nbs/10_cli.ipynb #d6699db0
+# %% ../nbs/10_cli.ipynb #73fd0d90
 def _param(text):
     "One name=value as a pair"
     name, equals, value = text.partition("=")
@@ -61,15 +63,16 @@ def _model(kind, params):
     if unknown: raise ValueError(f"--param {unknown[0]}: {kind} takes {', '.join(known)}")
     return MODELS[kind](**params)
 
-# %% ../nbs/10_cli.ipynb #b070b733
+# %% ../nbs/10_cli.ipynb #207fac31
 def fit(
-    data: str,                # csv or parquet file of losses: one column per feature, one row per observation
-    model: str = "vae",       # which model to fit
+    data: str,           # losses, csv or parquet: one column per feature, one row per observation
+    model: str = "vae",  # which model to fit
     out: Param("folder to write the model to (required)", str) = None,
     epochs: Param("epochs at most (default: the model's own)", int) = None,
-    seed: int = 0,            # seed of the fit
-    param: Param("further arguments of the model, as name=value", str, nargs="+", action="extend") = None,
-    quiet: bool = False,      # show no progress bar and no report
+    seed: int = 0,       # seed of the fit
+    param: Param("further arguments of the model, as name=value",
+                 str, nargs="+", action="extend") = None,
+    quiet: bool = False, # show no progress bar and no report
 ):
     "Fit a generative model to a table of losses and save it to a folder"
     if out is None: raise ValueError("--out: name the folder to write the model to")
@@ -79,9 +82,11 @@ def fit(
     _writable(Path(out))
     fitted = unfitted.fit(table)
     fitted.save(out)
-    if not quiet: print(f"{model} fitted on {len(table)} rows x {table.shape[1]} columns in {fitted.best_epoch_} epochs: {out}")
+    if not quiet:
+        print(f"{model} fitted on {len(table)} rows x {table.shape[1]} columns "
+              f"in {fitted.best_epoch_} epochs: {out}")
 
-# %% ../nbs/10_cli.ipynb #f8c71395
+# %% ../nbs/10_cli.ipynb #6bb9884f
 class ShortParam(Param):
     "A parameter with a single dash"
     pre = "-"
@@ -99,24 +104,26 @@ def sample(
     _write_table(X, path)
     if not quiet: print(f"{len(X)} rows: {path}")
 
-# %% ../nbs/10_cli.ipynb #dc3ddb73
+# %% ../nbs/10_cli.ipynb #260abde1
 def load(
     path, # a folder written by `save` or `genmod fit`
 ) -> Generator: # the fitted model
     "Return the model in a folder, whichever of the book's models it is; see `Generator.load`"
     return Generator.load(path)
 
-# %% ../nbs/10_cli.ipynb #5d3ec828
+# %% ../nbs/10_cli.ipynb #81cb9fcc
 def score(
     real: str,      # csv or parquet file of real rows, best ones that the model has not seen
     fake: str,      # csv or parquet file of generated rows, with the same columns
-    train: Param("the rows that the model was fitted on: adds novelty scores and the training floor", str) = None,
+    train: Param("the rows that the model was fitted on: "
+                 "adds novelty scores and the training floor", str) = None,
     out: Param("csv or parquet file to write the scores to as well", str) = None,
     reps: int = 100, # repetitions behind the floor
     seed: int = 0,   # seed of subsamples, folds and floors
     quiet: bool = False, # show no progress bar
 ):
-    "Judge generated rows against real ones: every score, and the value that a perfect generator would reach"
+    ("Judge generated rows against real ones: every score, "
+     "and the value that a perfect generator would reach")
     if reps < 1: raise ValueError(f"--reps {reps}: at least 1")
     path = None if out is None else _table_path(out)
     tables = [None if f is None else read_losses(f) for f in (real, fake, train)]
@@ -124,31 +131,42 @@ def score(
     if path is not None: _write_table(card, path, index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
-# %% ../nbs/10_cli.ipynb #0bbb3725
+# %% ../nbs/10_cli.ipynb #a6acf705
 COMMANDS = {"fit": fit, "sample": sample, "score": score}
-USAGE = "\n".join(["usage: genmod COMMAND ...", "", "Generative models for small tables of heavy-tailed losses.", "",
-                   *(f"  {name:8}{f.__doc__}" for name, f in COMMANDS.items()), "", "genmod COMMAND --help tells its arguments."])
+USAGE = "\n".join([
+    "usage: genmod COMMAND ...", "",
+    "Generative models for small tables of heavy-tailed losses.", "",
+    *(f"  {name:8}{f.__doc__}" for name, f in COMMANDS.items()), "",
+    "genmod COMMAND --help tells its arguments.",
+])
 
 @contextmanager
 def _plainly(prog):
     "Warnings as one line on stderr"
-    old = warnings.showwarning
-    warnings.showwarning = lambda message, *args, **kwargs: print(f"{prog}: warning: {message}", file=sys.stderr)
+    def plainly(message, *args, **kwargs):
+        print(f"{prog}: warning: {message}", file=sys.stderr)
+    old, warnings.showwarning = warnings.showwarning, plainly
     try: yield
     finally: warnings.showwarning = old
 
-# %% ../nbs/10_cli.ipynb #5121268b
+# %% ../nbs/10_cli.ipynb #ea71d0fb
 def main(
     argv=None, # the arguments; those of the process if None
 ) -> int: # exit status: 0 done, 2 something in the request was wrong, 130 interrupted
     "Run a `genmod` command"
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] in (["-h"], ["--help"]): print(USAGE); return 0
-    if argv[:1] == ["--version"]: print(genmod_nb.__version__); return 0
+    if argv[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if argv[:1] == ["--version"]:
+        print(genmod_nb.__version__)
+        return 0
     if not argv or argv[0] not in COMMANDS:
-        print(f"genmod: error: {'no command' if not argv else f'no command {argv[0]!r}'}\n{USAGE}", file=sys.stderr)
+        problem = "no command" if not argv else f"no command {argv[0]!r}"
+        print(f"genmod: error: {problem}\n{USAGE}", file=sys.stderr)
         return 2
-    prog, parser = f"genmod {argv[0]}", anno_parser(COMMANDS[argv[0]], prog=f"genmod {argv[0]}")
+    prog = f"genmod {argv[0]}"
+    parser = anno_parser(COMMANDS[argv[0]], prog=prog)
     arguments = vars(parser.parse_args(argv[1:]))
     for internal in ("pdb", "xtra"): arguments.pop(internal)
     try:

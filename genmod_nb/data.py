@@ -7,10 +7,11 @@ __all__ = ['REAL', 'FAKE', 'TICKERS', 'CLIP', 'MARGINS', 'load_losses', 'plot_co
            'simulate_losses', 'check_losses', 'read_losses', 'RawMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin',
            'Margins']
 
-# %% ../nbs/00_data.ipynb #cc214c07
+# %% ../nbs/00_data.ipynb #333695b8
 import math
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from functools import lru_cache
 from pathlib import Path
 from scipy import interpolate, optimize, special, stats
@@ -19,10 +20,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
-# %% ../nbs/00_data.ipynb #78978d4a
-REAL, FAKE = "#0b3c6f", "#e08214"    # dark blue and orange: far apart in lightness as well as in hue
+# %% ../nbs/00_data.ipynb #9e82ede6
+# dark blue and orange: far apart in lightness as well as in hue
+REAL, FAKE = "#0b3c6f", "#e08214"
 
-# %% ../nbs/00_data.ipynb #60840928
+# %% ../nbs/00_data.ipynb #18775eff
 TICKERS = dict(f1="CVX", f2="JPM", f3="BAC", f4="XOM")
 
 @lru_cache(maxsize=1)
@@ -36,7 +38,7 @@ def _real_table():
     losses.columns = list(TICKERS)
     return losses
 
-# %% ../nbs/00_data.ipynb #ae734c0c
+# %% ../nbs/00_data.ipynb #a3ebc97b
 def load_losses(
     n_train: int = 720,      # rows in the training part; the report has 720
     random_state: int = 0,   # seed of the split
@@ -51,9 +53,12 @@ def load_losses(
     order = np.random.default_rng(random_state).permutation(len(losses))
     return losses.iloc[np.sort(order[:n_train])], losses.iloc[np.sort(order[n_train:])]
 
-# %% ../nbs/00_data.ipynb #dc453d28
-def plot_correlations(X: pd.DataFrame): # a figure: Pearson's correlation and Kendall's tau, side by side
-    """Return a figure of the Pearson correlations and Kendall taus of a table of losses (the report's Figure 1)."""
+# %% ../nbs/00_data.ipynb #41d98187
+def plot_correlations(
+    X: pd.DataFrame, # a table of losses
+): # a figure: Pearson's correlation and Kendall's tau, side by side
+    """Return a figure of the Pearson correlations and Kendall taus of a table of losses
+    (the report's Figure 1)."""
     import matplotlib.pyplot as plt
     import seaborn as sns
     fig, axs = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
@@ -63,7 +68,7 @@ def plot_correlations(X: pd.DataFrame): # a figure: Pearson's correlation and Ke
         ax.set(title=dict(pearson="Pearson's correlation", kendall="Kendall's tau")[method])
     return fig
 
-# %% ../nbs/00_data.ipynb #4aa1bb70
+# %% ../nbs/00_data.ipynb #0bc09007
 def plot_margins(
     X: pd.DataFrame,        # the real table
     fake: pd.DataFrame = None, # a generated table to draw beside it
@@ -72,12 +77,14 @@ def plot_margins(
     """Return a figure of the survival function P(X > x) of each feature on log-log axes."""
     import matplotlib.pyplot as plt
     cols = list(X.columns)
-    fig, axs = plt.subplots(1, len(cols), figsize=(2.9 * len(cols), 3.2), sharey=True, layout="constrained", squeeze=False)
+    fig, axs = plt.subplots(1, len(cols), figsize=(2.9 * len(cols), 3.2), sharey=True,
+                            layout="constrained", squeeze=False)
     for ax, c in zip(axs[0], cols):
         for table, colour, marker, name in ((X, REAL, "o", "real"), (fake, FAKE, "x", "generated")):
             if table is None: continue
             x = np.sort(table[c].to_numpy())[::-1]
-            ax.loglog(x, np.arange(1, len(x) + 1) / (len(x) + 1), marker, ms=3, color=colour, label=name)
+            level = np.arange(1, len(x) + 1) / (len(x) + 1)
+            ax.loglog(x, level, marker, ms=3, color=colour, label=name)
         grid = np.geomspace(np.quantile(X[c], 0.05), 3 * X[c].max(), 200)
         for (label, sf), style in zip((curves or {}).items(), ("-", "--", ":")):
             ax.loglog(grid, sf[c](grid), style, color="0.35", lw=1.4, label=label)
@@ -86,7 +93,7 @@ def plot_margins(
     axs[0, 0].legend(loc="lower left", fontsize=8)
     return fig
 
-# %% ../nbs/00_data.ipynb #9c64c32e
+# %% ../nbs/00_data.ipynb #b9c41c00
 def _symmetric(upper):
     "The 4 x 4 correlation matrix with these entries above the diagonal, row by row"
     R = np.eye(4)
@@ -94,17 +101,17 @@ def _symmetric(upper):
     return R + R.T - np.eye(4)
 
 class LossLaw:
-    "The simulated law: half-Student-t margins joined by a mixture of two t copulas, calm and stress"
+    """The simulated law: half-Student-t margins joined by a mixture of two t copulas,
+    calm and stress"""
     margin_df = np.array([3., 4., 4., 5.])
     scale = np.array([0.0130, 0.0131, 0.0147, 0.0158])       # as fitted to the real table
     weights = (0.8, 0.2)
     copula_df = (8, 3)
-    correlation = (_symmetric([.15, .15, .30, .45, .15, .15]), _symmetric([.80, .80, .85, .90, .80, .80]))
+    correlation = (_symmetric([.15, .15, .30, .45, .15, .15]),
+                   _symmetric([.80, .80, .85, .90, .80, .80]))
     columns = ("f1", "f2", "f3", "f4")
 
-# %% ../nbs/00_data.ipynb #b04829c5
-from fastcore.basics import patch
-
+# %% ../nbs/00_data.ipynb #e621c5c5
 @patch
 def sf(self: LossLaw,
     X, # losses, shape (n, 4)
@@ -135,7 +142,7 @@ def margin_log_prob(self: LossLaw,
     inside = np.log(2) + stats.t.logpdf(X / self.scale, self.margin_df) - np.log(self.scale)
     return np.where(X >= 0, inside, -np.inf)
 
-# %% ../nbs/00_data.ipynb #35ef1252
+# %% ../nbs/00_data.ipynb #4cc98127
 @patch
 def copula_log_prob(self: LossLaw,
     X, # losses, shape (n, 4)
@@ -156,7 +163,7 @@ def log_prob(self: LossLaw,
     "Return the log-density of the losses (Sklar's theorem)"
     return self.copula_log_prob(X) + self.margin_log_prob(X).sum(1)
 
-# %% ../nbs/00_data.ipynb #1e6ac895
+# %% ../nbs/00_data.ipynb #a2d08dff
 @patch
 def sample(self: LossLaw,
     n_samples: int = 1,  # rows to draw
@@ -174,7 +181,7 @@ def sample(self: LossLaw,
     losses = self.scale * stats.t.isf(sf / 2, self.margin_df)
     return pd.DataFrame(losses, columns=list(self.columns))
 
-# %% ../nbs/00_data.ipynb #c6939df0
+# %% ../nbs/00_data.ipynb #c5901bf8
 def simulate_losses(
     n: int = 720,       # rows
     random_state=None,  # seed
@@ -182,7 +189,7 @@ def simulate_losses(
     "Return rows drawn from the simulated law `LossLaw`"
     return LossLaw().sample(n, random_state)
 
-# %% ../nbs/00_data.ipynb #ae07ccbf
+# %% ../nbs/00_data.ipynb #4a4c960b
 def _refuse(column, bad, what, advice):
     "Raise the one clear error: the column, the count, the first rows"
     where = ", ".join(str(i) for i in bad.index[bad][:3]) + (", ..." if bad.sum() > 3 else "")
@@ -196,10 +203,10 @@ def _number(column, x):
         _refuse(column, bad, f"cells that are not numbers, such as {x[bad].iloc[0]!r}",
                 "drop the column or turn it into numbers")
 
-# %% ../nbs/00_data.ipynb #35eea2e0
+# %% ../nbs/00_data.ipynb #c810c63e
 def check_losses(
     X,                            # a DataFrame or array of losses, shape (n, d)
-    min_rows: int = 20,           # refuse fewer rows; with 1, rows to be scored, a column may be constant
+    min_rows: int = 20,           # refuse fewer; with 1 (rows to score) a column may be constant
     allow_negative: bool = False, # accept negative numbers (a table that holds no losses)
 ) -> pd.DataFrame: # the table in float64, columns named f1, f2, ... where it had no names
     """Return the table as a float64 DataFrame, or raise one `ValueError` that names what is wrong.
@@ -209,8 +216,9 @@ def check_losses(
     if not isinstance(X, pd.DataFrame):
         X = check_array(X, dtype=None, ensure_all_finite=False)
         X = pd.DataFrame(X, columns=[f"f{j + 1}" for j in range(X.shape[1])])
-    if X.columns.duplicated().any():
-        raise ValueError(f"duplicate column name '{X.columns[X.columns.duplicated()][0]}': give each column its own")
+    duplicated = X.columns[X.columns.duplicated()]
+    if len(duplicated):
+        raise ValueError(f"duplicate column name '{duplicated[0]}': give each column its own")
     if X.shape[1] < 2:
         raise ValueError(f"n_features={X.shape[1]}: a table of losses needs at least 2 columns, "
                          f"this one has {list(X.columns) or 'none'}")
@@ -221,55 +229,74 @@ def check_losses(
         if x.isna().any(): _refuse(c, x.isna(), "NaN cells", "drop or fill them")
         if np.isinf(x).any(): _refuse(c, np.isinf(x), "inf cells", "drop or replace them")
         if not allow_negative and (x < 0).any():
-            _refuse(c, x < 0, "negative losses", "losses are 0 or more; take absolute values or the loss side")
-        if min_rows > 1 and x.nunique() < 2: _refuse(c, x.notna(), f"rows all equal to {x.iloc[0]:g}", "a constant column has no law; drop it")
+            _refuse(c, x < 0, "negative losses",
+                    "Negative values in data are no losses; take absolute values or the loss side")
+        if min_rows > 1 and x.nunique() < 2:
+            _refuse(c, x.notna(), f"rows all equal to {x.iloc[0]:g}",
+                    "a constant column has no law; drop it")
     return X
 
-# %% ../nbs/00_data.ipynb #1c745e52
+# %% ../nbs/00_data.ipynb #baa7d04a
 def _sniff(path):
     "How to read this csv: separator, decimal mark, header or none"
     import csv, gzip
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as f: lines = [l for l in (f.readline() for _ in range(50)) if l.strip()]
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as f:
+        lines = [l for l in (f.readline() for _ in range(50)) if l.strip()]
     if not lines: raise ValueError(f"{path} is empty")
     counts = {s: lines[0].count(s) for s in ";\t,|"}
-    sep = next((s for s in ";\t|," if counts[s]), None) or (r"\s+" if len(lines[0].split()) > 1 else ",")
+    otherwise = r"\s+" if len(lines[0].split()) > 1 else ","
+    sep = next((s for s in ";\t|," if counts[s]), otherwise)
     cells = next(csv.reader(lines[:1], delimiter=sep)) if sep != r"\s+" else lines[0].split()
     decimal = "," if sep == ";" and any("," in l for l in lines[1:]) else "."
     number = pd.to_numeric(pd.Series(cells).str.replace(decimal, "."), errors="coerce")
-    return dict(sep=sep, decimal=decimal, header=None if number.notna().sum() > len(cells) / 2 else 0)
+    header = None if number.notna().sum() > len(cells) / 2 else 0
+    return dict(sep=sep, decimal=decimal, header=header)
 
 def _counts_rows(name, x):
     "Does this first column number or date the rows instead of holding losses?"
-    unnamed = not isinstance(name, str) or name.startswith("Unnamed") or name.lower() in ("", "index", "id", "date", "time")
-    if pd.api.types.is_integer_dtype(x): return bool((x.diff().iloc[1:] == 1).all()) and (unnamed or x.iloc[0] in (0, 1))
+    unnamed = (not isinstance(name, str) or name.startswith("Unnamed")
+               or name.lower() in ("", "index", "id", "date", "time"))
+    if pd.api.types.is_integer_dtype(x):
+        steps_of_one = bool((x.diff().iloc[1:] == 1).all())
+        return steps_of_one and (unnamed or x.iloc[0] in (0, 1))
     if pd.api.types.is_numeric_dtype(x): return False
     return bool(pd.to_datetime(x, errors="coerce", format="mixed").notna().all())
 
-# %% ../nbs/00_data.ipynb #0dd92892
+# %% ../nbs/00_data.ipynb #3199d61f
 def read_losses(
     path, # a .csv, .tsv, .txt (also .gz) or .parquet file
 ) -> pd.DataFrame: # the checked table, float64, one column per feature
     """Return the table of losses in a csv or parquet file, checked by `check_losses`.
 
-    Header, separator, decimal comma and a leading index column are recognised. Raises
-    `FileNotFoundError` for a missing file and `ValueError` for one that holds no table of losses."""
+    Header, separator, decimal comma and a leading index column are recognised.
+    Raises `FileNotFoundError` for a missing file,
+    and `ValueError` for one that holds no table of losses."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
     try:
-        if suffix in (".parquet", ".pq"): X = pd.read_parquet(path)
-        elif suffix in (".csv", ".tsv", ".txt"): X = pd.read_csv(path, encoding="utf-8-sig", **_sniff(path))
-        else: raise ValueError(f"{path}: cannot read '{path.suffix}' files; give a .csv or a .parquet file")
+        if suffix in (".parquet", ".pq"):
+            X = pd.read_parquet(path)
+        elif suffix in (".csv", ".tsv", ".txt"):
+            X = pd.read_csv(path, encoding="utf-8-sig", **_sniff(path))
+        else:
+            raise ValueError(f"{path}: cannot read '{path.suffix}' files; "
+                             "give a .csv or a .parquet file")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as e:
         raise ValueError(f"{path} cannot be read as a table: {e}") from e
-    if X.shape[1] > 2 and len(X) > 1 and _counts_rows(X.columns[0], X.iloc[:, 0]): X = X.set_index(X.columns[0])
-    if not all(isinstance(c, str) for c in X.columns): X.columns = [f"f{j + 1}" for j in range(X.shape[1])]
-    duplicated = [c for c in X.columns if c.rsplit(".", 1)[0] in X.columns and c.rsplit(".", 1)[-1].isdigit()]
-    if duplicated: raise ValueError(f"duplicate column name '{duplicated[0].rsplit('.', 1)[0]}': give each column its own")
+    if X.shape[1] > 2 and len(X) > 1 and _counts_rows(X.columns[0], X.iloc[:, 0]):
+        X = X.set_index(X.columns[0])
+    if not all(isinstance(c, str) for c in X.columns):
+        X.columns = [f"f{j + 1}" for j in range(X.shape[1])]
+    duplicated = [c for c in X.columns
+                  if c.rsplit(".", 1)[0] in X.columns and c.rsplit(".", 1)[-1].isdigit()]
+    if duplicated:
+        name = duplicated[0].rsplit(".", 1)[0]
+        raise ValueError(f"duplicate column name '{name}': give each column its own")
     return check_losses(X)
 
-# %% ../nbs/00_data.ipynb #f934446a
+# %% ../nbs/00_data.ipynb #911ab683
 class RawMargin:
     "The identity; its own density is the fitted normal law"
     def fit(self, x):
@@ -280,8 +307,9 @@ class RawMargin:
     def log_det(self, x): return np.zeros_like(x)
     def log_pdf(self, x): return stats.norm.logpdf(x, self.loc, self.scale)
 
-# %% ../nbs/00_data.ipynb #c5306c29
-CLIP = 0.4    # of the smallest positive training value; below one half, so that a zero stays apart from it
+# %% ../nbs/00_data.ipynb #49d7ae8c
+CLIP = 0.4    # of the smallest positive training value;
+              # below one half, so that a zero stays apart from it
 
 class LogMargin:
     "Standardised logarithms; its own density is the fitted log-normal law"
@@ -294,10 +322,11 @@ class LogMargin:
     def inverse(self, z): return np.exp(self.loc + self.scale * z)
     def log_det(self, x): return -np.log(self.scale * np.maximum(x, self.clip))
     def log_pdf(self, x):
-        x = np.where(x > 0, x, self.clip)    # a zero is a single point: this leaves the integral alone
+        # a zero is a single point: this leaves the integral alone
+        x = np.where(x > 0, x, self.clip)
         return stats.norm.logpdf(np.log(x), self.loc, self.scale) - np.log(x)
 
-# %% ../nbs/00_data.ipynb #3309daa8
+# %% ../nbs/00_data.ipynb #38d66648
 def fit_gpd(
     y,          # excesses over the threshold, shape (k,), positive
     beta=None,  # the scale where it is already fixed
@@ -310,12 +339,15 @@ def fit_gpd(
         z = np.log1p(xi * y / np.exp(log_beta))
         return (1 + 1 / xi) * z.sum() + len(y) * log_beta + 1 / (1 - xi) - 1
     if beta is not None:
-        return optimize.minimize_scalar(loss, bounds=(tiny, top), args=(np.log(beta),), method="bounded").x, beta
+        fit = optimize.minimize_scalar(loss, bounds=(tiny, top), args=(np.log(beta),),
+                                       method="bounded")
+        return fit.x, beta
     start = [0.2, np.log(np.mean(y))]
-    fit = optimize.minimize(lambda p: loss(*p), start, bounds=[(tiny, top), (start[1] - 5, start[1] + 5)], method="L-BFGS-B")
+    bounds = [(tiny, top), (start[1] - 5, start[1] + 5)]
+    fit = optimize.minimize(lambda p: loss(*p), start, bounds=bounds, method="L-BFGS-B")
     return fit.x[0], np.exp(fit.x[1])
 
-# %% ../nbs/00_data.ipynb #e58e7f05
+# %% ../nbs/00_data.ipynb #d6cfe0c4
 def _knots(x):
     "Knots (value, F) of the body of a column, and the excesses over the last of them"
     n, zeros = len(x), np.sum(x == 0)
@@ -331,16 +363,18 @@ def _knots(x):
     return knots, levels, x[x > knots[-1]] - knots[-1]
 
 def _slopes(knots, levels, last):
-    "Slopes at the knots that keep the cubic strictly increasing: PCHIP's, linear at zero, `last` at the end"
+    """Slopes at the knots that keep the cubic strictly increasing:
+    PCHIP's, linear at zero, `last` at the end"""
     secant = np.diff(levels) / np.diff(knots)
-    limit = 2.5 * np.minimum(secant, np.r_[secant[1:], np.inf])     # Fritsch and Carlson (1980) ask for 3
+    # 2.5: Fritsch and Carlson (1980) ask for 3
+    limit = 2.5 * np.minimum(secant, np.r_[secant[1:], np.inf])
     slopes = interpolate.PchipInterpolator(knots[1:], levels[1:]).derivative()(knots)
     slopes[:2] = secant[0]
     slopes[1:-1] = np.minimum(slopes[1:-1], limit[:-1])
     slopes[-1] = np.clip(last, 0.05 * secant[-1], 2.5 * secant[-1])
     return slopes
 
-# %% ../nbs/00_data.ipynb #212bb43b
+# %% ../nbs/00_data.ipynb #341c6053
 class GaussianMargin:
     "Normal scores under a spline body and a generalised Pareto tail"
     def fit(self, x):
@@ -357,48 +391,62 @@ class GaussianMargin:
 
     def cdf(self, x):
         "F(x)"
-        return np.where(x <= self.knots[-1], self._body()(np.clip(x, 0, self.knots[-1])), -np.expm1(self.logsf(x)))
+        body = self._body()(np.clip(x, 0, self.knots[-1]))
+        return np.where(x <= self.knots[-1], body, -np.expm1(self.logsf(x)))
     def logsf(self, x):
         "log(1 - F(x))"
         tail = np.log(self.sf_u) - np.log1p(self.xi * self._excess(x)) / self.xi
-        return np.where(x <= self.knots[-1], np.log1p(-self._body()(np.clip(x, 0, self.knots[-1]))), tail)
+        body = self._body()(np.clip(x, 0, self.knots[-1]))
+        return np.where(x <= self.knots[-1], np.log1p(-body), tail)
     def log_pdf(self, x):
         "log f(x)"
-        tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * np.log1p(self.xi * self._excess(x))
+        log_stretch = np.log1p(self.xi * self._excess(x))
+        tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * log_stretch
         body = self._body().derivative()(np.clip(x, 0, self.knots[-1]))
         return np.where(x <= self.knots[-1], np.log(body), tail)
 
-    def transform(self, x):
-        "Scores; F is clipped below at 1/(4n)"
-        x = np.maximum(x, self.knots[1])
-        F = self.cdf(x)
-        return np.where(F < 0.5, special.ndtri(np.minimum(F, 0.5)), -special.ndtri_exp(self.logsf(x)))
-    def inverse(self, z):
-        "Losses: the Pareto tail in closed form, the body by bracketing each root between its two knots"
-        log_sf, F = special.log_ndtr(-z), special.ndtr(z)
-        tail = self.knots[-1] + self.beta * np.expm1(self.xi * np.maximum(np.log(self.sf_u) - log_sf, 0)) / self.xi
-        inside = F < self.levels[-1]
-        k = np.clip(np.searchsorted(self.levels, F[inside], side="right"), 1, len(self.knots) - 1)
-        body, f = self._body(), lambda x, level: body(x) - level
-        tail[inside] = elementwise.find_root(f, (self.knots[k - 1], self.knots[k]), args=(F[inside],)).x
-        return tail
-    def log_det(self, x):
-        "log dT/dx = log f(x) - log phi(T(x)), at the clipped value"
-        x = np.maximum(x, self.knots[1])
-        return self.log_pdf(x) - stats.norm.logpdf(self.transform(x))
+# %% ../nbs/00_data.ipynb #8d345bcf
+@patch
+def transform(self: GaussianMargin, x):
+    "Scores; F is clipped below at 1/(4n)"
+    x = np.maximum(x, self.knots[1])
+    F = self.cdf(x)
+    lower, upper = special.ndtri(np.minimum(F, 0.5)), -special.ndtri_exp(self.logsf(x))
+    return np.where(F < 0.5, lower, upper)
 
-# %% ../nbs/00_data.ipynb #d7dd23de
+@patch
+def inverse(self: GaussianMargin, z):
+    "Losses with these scores"
+    log_sf, F = special.log_ndtr(-z), special.ndtr(z)
+    beyond = np.maximum(np.log(self.sf_u) - log_sf, 0)
+    x = self.knots[-1] + self.beta * np.expm1(self.xi * beyond) / self.xi
+    inside = F < self.levels[-1]
+    k = np.clip(np.searchsorted(self.levels, F[inside], side="right"), 1, len(self.knots) - 1)
+    body, f = self._body(), lambda x, level: body(x) - level
+    bracket = (self.knots[k - 1], self.knots[k])
+    x[inside] = elementwise.find_root(f, bracket, args=(F[inside],)).x
+    return x
+
+@patch
+def log_det(self: GaussianMargin, x):
+    "log dT/dx = log f(x) - log phi(T(x)), at the clipped value"
+    x = np.maximum(x, self.knots[1])
+    return self.log_pdf(x) - stats.norm.logpdf(self.transform(x))
+
+# %% ../nbs/00_data.ipynb #fdb5c895
 MARGINS = {"raw": RawMargin, "log": LogMargin, "gaussian": GaussianMargin}
 
 class Margins(TransformerMixin, BaseEstimator):
     "Strictly increasing maps T_j from each column of losses to scores, and back"
     def __init__(self,
-        kind: str = "gaussian", # "gaussian" (spline body, Pareto tail), "log" or "raw" (the identity)
+        kind: str = "gaussian", # "gaussian" (spline body, Pareto tail), "log" or "raw" (identity)
     ): self.kind = kind
 
     def fit(self, X, y=None):
-        "Fit one margin per column of X, shape (n, d); raises `ValueError` on an unknown kind or a bad table"
-        if self.kind not in MARGINS: raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
+        """Fit one margin per column of X, shape (n, d);
+        raises `ValueError` on an unknown kind or a bad table"""
+        if self.kind not in MARGINS:
+            raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
         X = check_losses(X, min_rows=2, allow_negative=self.kind == "raw")
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
@@ -412,7 +460,7 @@ class Margins(TransformerMixin, BaseEstimator):
             raise ValueError(f"X has shape {A.shape}: {self.n_features_in_} columns were fitted")
         return np.column_stack([getattr(m, method)(a) for m, a in zip(self.columns_, A.T)])
 
-# %% ../nbs/00_data.ipynb #67f5eb6e
+# %% ../nbs/00_data.ipynb #d8997bee
 def _as(X, A):
     "The array A, dressed as X: a DataFrame with its columns and index, or an array"
     return pd.DataFrame(A, columns=X.columns, index=X.index) if isinstance(X, pd.DataFrame) else A

@@ -14,27 +14,32 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 from .data import FAKE, REAL, Margins
 
-# %% ../nbs/01_metrics.ipynb #28a6abe8
+# %% ../nbs/01_metrics.ipynb #8e501d7e
 def _pair(real, fake, equal=False, random_state=0):
     "Both tables as float64 arrays with the same columns; the larger one subsampled if `equal`"
     if isinstance(real, pd.DataFrame) and isinstance(fake, pd.DataFrame):
         if set(real.columns) != set(fake.columns):
             odd = sorted(set(map(str, real.columns)) ^ set(map(str, fake.columns)))
-            raise ValueError(f"the two tables have different columns: {', '.join(odd)} only in one of them")
+            raise ValueError("the two tables have different columns: "
+                             f"{', '.join(odd)} only in one of them")
         fake = fake[list(real.columns)]
     pair = [np.asarray(t, dtype=np.float64) for t in (real, fake)]
     for name, t in zip(("real", "fake"), pair):
-        if t.ndim != 2 or len(t) < 2: raise ValueError(f"{name} has shape {t.shape}: give a table with 2 rows or more")
-        if not np.isfinite(t).all(): raise ValueError(f"{name} has {(~np.isfinite(t)).sum()} cells that are NaN or inf")
+        if t.ndim != 2 or len(t) < 2:
+            raise ValueError(f"{name} has shape {t.shape}: give a table with 2 rows or more")
+        bad = ~np.isfinite(t)
+        if bad.any():
+            raise ValueError(f"{name} has {bad.sum()} cells that are NaN or inf")
     if pair[0].shape[1] != pair[1].shape[1]:
         raise ValueError(f"real has {pair[0].shape[1]} columns and fake has {pair[1].shape[1]}")
     return [_at_most(t, min(map(len, pair)), random_state) for t in pair] if equal else pair
 
 def _at_most(t, n, random_state=0):
     "At most n rows of an array, drawn without replacement"
-    return t if len(t) <= n else t[check_random_state(random_state).choice(len(t), n, replace=False)]
+    if len(t) <= n: return t
+    return t[check_random_state(random_state).choice(len(t), n, replace=False)]
 
-# %% ../nbs/01_metrics.ipynb #eba58245
+# %% ../nbs/01_metrics.ipynb #4c044c1f
 def anderson_darling(
     real,                    # real table, shape (n, d)
     fake,                    # generated table, shape (m, d), same columns
@@ -43,7 +48,8 @@ def anderson_darling(
 ): # the distance, dimensionless: a float, or a Series if per_feature
     """Return the Anderson-Darling distance between two tables, averaged over the features.
 
-    Two samples of one law have mean about 2, not 0 (Anderson and Darling 1952; see `noise_floor`)."""
+    Two samples of one law have mean about 2, not 0
+    (Anderson and Darling 1952; see `noise_floor`)."""
     names = real.columns if isinstance(real, pd.DataFrame) else None
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     n, i = len(real), np.arange(1, len(real) + 1)
@@ -53,12 +59,14 @@ def anderson_darling(
         W.append(-n - np.mean((2 * i - 1) * (np.log(u) + np.log(1 - u[::-1]))))
     return pd.Series(W, index=names) if per_feature else float(np.mean(W))
 
-# %% ../nbs/01_metrics.ipynb #10e35384
+# %% ../nbs/01_metrics.ipynb #23ab9716
 def _prefixes(column):
-    "Bit sets of the p smallest entries, p = 0..m, as an (m + 1, words) table, and the sorted entries"
+    """Bit sets of the p smallest entries, p = 0..m, as an (m + 1, words) table,
+    and the sorted entries"""
     order = np.argsort(column, kind="stable")
     bits = np.zeros((len(column) + 1, -(-len(column) // 64)), np.uint64)
-    bits[np.arange(1, len(column) + 1), order // 64] = np.uint64(1) << (order % 64).astype(np.uint64)
+    one_bit = np.uint64(1) << (order % 64).astype(np.uint64)
+    bits[np.arange(1, len(column) + 1), order // 64] = one_bit
     return np.bitwise_or.accumulate(bits, axis=0), column[order]
 
 def kendall_function(
@@ -68,7 +76,8 @@ def kendall_function(
 
     Its distribution is Kendall's dependence function (Genest and Rivest 1993)."""
     X = np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or len(X) < 2: raise ValueError(f"X has shape {X.shape}: give a table with 2 rows or more")
+    if X.ndim != 2 or len(X) < 2:
+        raise ValueError(f"X has shape {X.shape}: give a table with 2 rows or more")
     counts = np.zeros(len(X), np.int64)
     for block in np.array_split(X, -(-len(X) // 4096)):
         tables = [_prefixes(column) for column in block.T]
@@ -80,19 +89,20 @@ def kendall_function(
             counts[rows] += np.bitwise_count(below).sum(1, dtype=np.int64)
     return counts / (len(X) - 1)
 
-# %% ../nbs/01_metrics.ipynb #13e31a2d
+# %% ../nbs/01_metrics.ipynb #d4918ba4
 def kendall_error(
     real,           # real table, shape (n, d)
     fake,           # generated table, shape (m, d), same columns
     random_state=0, # seed of the subsample of the larger table
 ) -> float: # in [0, 1/2], dimensionless
-    """Return the absolute Kendall error: the mean distance between the sorted values of Kendall's function.
+    """Return the absolute Kendall error:
+    the mean distance between the sorted values of Kendall's function.
 
     It compares dependence functions (Genest and Rivest 1993), not Kendall taus."""
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     return float(np.abs(np.sort(kendall_function(real)) - np.sort(kendall_function(fake))).mean())
 
-# %% ../nbs/01_metrics.ipynb #b369e92d
+# %% ../nbs/01_metrics.ipynb #c5340fa2
 def plot_kendall(
     real,          # real table, shape (n, d)
     fakes: dict,   # {label: generated table}
@@ -100,21 +110,24 @@ def plot_kendall(
     "Return a figure of Kendall's dependence functions: the distribution of R in each table"
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for (label, t), style, colour in zip({"real": real, **fakes}.items(), ["-", "--", ":", "-.", (0, (1, 3))], [REAL] + [FAKE] * 4):
+    styles = ["-", "--", ":", "-.", (0, (1, 3))]
+    colours = [REAL] + [FAKE] * 4
+    for (label, t), style, colour in zip({"real": real, **fakes}.items(), styles, colours):
         R = np.sort(kendall_function(t))
         ax.plot(R, np.arange(1, len(R) + 1) / len(R), ls=style, color=colour, label=label)
-    ax.set(xlabel="R: share of rows dominated in every feature", ylabel="share of rows with R or less")
+    ax.set(xlabel="R: share of rows dominated in every feature",
+           ylabel="share of rows with R or less")
     ax.legend()
     return fig
 
-# %% ../nbs/01_metrics.ipynb #582e4cc2
+# %% ../nbs/01_metrics.ipynb #3ed068e7
 def kendall_taus(
     X, # a table, shape (n, d)
 ) -> pd.DataFrame: # shape (d, d), dimensionless
     "Return the matrix of pairwise Kendall taus (tau-b)"
     return pd.DataFrame(X).corr("kendall")
 
-# %% ../nbs/01_metrics.ipynb #0c8a12b9
+# %% ../nbs/01_metrics.ipynb #8e1c57fe
 def noise_floor(
     X,                  # real table, shape (n, d)
     n_train: int,       # rows that a model would be trained on
@@ -125,27 +138,33 @@ def noise_floor(
 ) -> pd.DataFrame: # columns floor ("ideal", "training"), rep, anderson_darling, kendall_error
     """Return both scores of perfect generators, one row per floor and repetition.
 
-    "ideal": two disjoint samples of n_test rows. "training": a bootstrap of n_train rows against n_test others.
+    "ideal": two disjoint samples of n_test rows.
+    "training": a bootstrap of n_train rows against n_test others.
     Raises `ValueError` if the table has too few rows for either."""
     need = max(n_train, n_test) + n_test
-    if len(X) < need: raise ValueError(f"X has {len(X)} rows: n_train={n_train} and n_test={n_test} need {need}")
+    if len(X) < need:
+        raise ValueError(f"X has {len(X)} rows: n_train={n_train} and n_test={n_test} need {need}")
     A, rng, rows = np.asarray(X, float), check_random_state(random_state), []
     for rep in tqdm(range(reps), desc="noise floor", delay=2, disable=not progress):
         order = rng.permutation(len(A))
         held, rest = A[order[:n_test]], A[order[n_test:]]
-        fakes = {"ideal": rest[:n_test], "training": rest[:n_train][rng.randint(n_train, size=n_test)]}
+        bootstrap = rest[:n_train][rng.randint(n_train, size=n_test)]
+        fakes = {"ideal": rest[:n_test], "training": bootstrap}
         for floor, fake in fakes.items():
-            rows.append(dict(floor=floor, rep=rep, anderson_darling=anderson_darling(held, fake), kendall_error=kendall_error(held, fake)))
+            rows.append(dict(floor=floor, rep=rep,
+                             anderson_darling=anderson_darling(held, fake),
+                             kendall_error=kendall_error(held, fake)))
     return pd.DataFrame(rows)
 
-# %% ../nbs/01_metrics.ipynb #283283ad
+# %% ../nbs/01_metrics.ipynb #2a8929e4
 def tail_error(
     real,            # real table, shape (n, d)
     fake,            # generated table, shape (m, d), same columns
     q: float = 0.95, # level beyond which quantiles are compared
     random_state=0,  # seed of the subsample of the larger table
 ) -> float: # relative error, dimensionless
-    """Return the relative area between the two quantile functions beyond level q, averaged over the features.
+    """Return the relative area between the two quantile functions beyond level q,
+    averaged over the features.
 
     Raises `ValueError` unless 0 <= q < 1."""
     if not 0 <= q < 1: raise ValueError(f"q={q}: choose a level in [0, 1)")
@@ -154,7 +173,7 @@ def tail_error(
     x, y = np.sort(real, axis=0)[top], np.sort(fake, axis=0)[top]
     return float(np.mean(np.abs(x - y).sum(0) / np.abs(x).sum(0)))
 
-# %% ../nbs/01_metrics.ipynb #748cdf05
+# %% ../nbs/01_metrics.ipynb #c35317c0
 def tail_dependence(
     X,               # a table, shape (n, d)
     u: float = 0.95, # level
@@ -166,38 +185,43 @@ def tail_dependence(
     chi = over.T @ over / np.maximum(over.sum(0), 1)
     return pd.DataFrame(chi, index=X.columns, columns=X.columns)
 
-# %% ../nbs/01_metrics.ipynb #8d87aa44
+# %% ../nbs/01_metrics.ipynb #0c703af9
 def energy_distance(
     real,                # real table, shape (n, d)
     fake,                # generated table, shape (m, d), same columns
     max_rows: int = 4000, # rows of each table that are used at most
     random_state=0,      # seed of the subsample
 ) -> float: # D >= 0, in standard deviations of the real features
-    "Return the energy distance between the two tables, features in units of their real standard deviation"
+    """Return the energy distance between the two tables,
+    features in units of their real standard deviation"""
     real, fake = _pair(real, fake)
     unit = real.std(0)
     x, y = (_at_most(t / np.where(unit > 0, unit, 1), max_rows, random_state) for t in (real, fake))
     square = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
     return float(np.sqrt(max(square, 0)))
 
-# %% ../nbs/01_metrics.ipynb #1318558b
+# %% ../nbs/01_metrics.ipynb #64ed5d69
 def two_sample(
     real,             # real table, shape (n, d)
     fake,             # generated table, shape (m, d), same columns
     random_state=0,   # seed of the folds, the classifier and the subsample
 ) -> float: # accuracy in [0, 1]; 0.5 is chance
-    "Return the 5-fold accuracy of a `HistGradientBoostingClassifier` that tells real from generated, equal sizes"
+    """Return the 5-fold accuracy of a `HistGradientBoostingClassifier`
+    that tells real from generated, equal sizes"""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from threadpoolctl import threadpool_limits
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     X, y = np.vstack([real, fake]), np.repeat([0, 1], len(real))
-    if len(real) < 5: raise ValueError(f"n_samples={len(real)}: five folds need 5 rows of each table or more")
+    if len(real) < 5:
+        raise ValueError(f"n_samples={len(real)}: five folds need 5 rows of each table or more")
     folds = StratifiedKFold(5, shuffle=True, random_state=random_state)
-    with threadpool_limits(1):     # a second thread brings nothing on tables this small, and costs minutes where cores are shared
-        return float(cross_val_score(HistGradientBoostingClassifier(random_state=random_state), X, y, cv=folds).mean())
+    classifier = HistGradientBoostingClassifier(random_state=random_state)
+    # a second thread brings nothing on tables this small, and costs minutes where cores are shared
+    with threadpool_limits(1):
+        return float(cross_val_score(classifier, X, y, cv=folds).mean())
 
-# %% ../nbs/01_metrics.ipynb #9ea73a22
+# %% ../nbs/01_metrics.ipynb #b5422fce
 def novelty(
     train, # training table, shape (n, d)
     test,  # held-out table, shape (m, d)
@@ -212,12 +236,15 @@ def novelty(
     margins = Margins("gaussian" if (train >= 0).all() else "raw").fit(train)
     tree = cKDTree(margins.transform(train))
     positive = lambda t: np.maximum(t, 0) if margins.kind == "gaussian" else t
-    near = {k: np.median(tree.query(margins.transform(positive(t)))[0]) for k, t in (("fake", fake), ("test", test))}
+    near = {k: np.median(tree.query(margins.transform(positive(t)))[0])
+            for k, t in (("fake", fake), ("test", test))}
     copies = cKDTree(train).query(fake)[0] == 0
     return pd.Series({**near, "ratio": near["fake"] / near["test"], "copies": copies.mean()})
 
-# %% ../nbs/01_metrics.ipynb #c6021332
-DISTANCES = dict(anderson_darling=anderson_darling, kendall_error=kendall_error, tail_error=tail_error)
+# %% ../nbs/01_metrics.ipynb #9d989281
+DISTANCES = dict(anderson_darling=anderson_darling,
+                 kendall_error=kendall_error,
+                 tail_error=tail_error)
 
 def _floor(real, fake, train, reps, rng, progress):
     "Scores of `DISTANCES` for reps perfect generators, one column each"
@@ -228,7 +255,7 @@ def _floor(real, fake, train, reps, rng, progress):
         rows.append({k: f(a, b) for k, f in DISTANCES.items()})
     return pd.DataFrame(rows, columns=list(DISTANCES))
 
-# %% ../nbs/01_metrics.ipynb #f70065a0
+# %% ../nbs/01_metrics.ipynb #8197e08b
 def scorecard(
     real,                  # real rows that the model has not seen, shape (n, d)
     fake,                  # generated rows, shape (m, d), same columns
@@ -239,46 +266,59 @@ def scorecard(
     progress: bool = True, # show a bar if the floor takes more than two seconds
 ) -> pd.DataFrame: # one row per score; columns value, floor (mean), floor_95 (95 % quantile), ideal
     "Return all scores of a generated table, with the value that a perfect generator would reach"
-    names = list(real.columns) if isinstance(real, pd.DataFrame) else [f"f{j + 1}" for j in range(np.shape(real)[1])]
+    names = (list(real.columns) if isinstance(real, pd.DataFrame)
+             else [f"f{j + 1}" for j in range(np.shape(real)[1])])
     if train is not None: _, train = _pair(real, train)
     real, fake = (_at_most(t, max_rows, random_state) for t in _pair(real, fake))
     values = {k: f(real, fake, random_state=random_state) for k, f in DISTANCES.items()}
-    values |= {f"anderson_darling {c}": v for c, v in zip(names, anderson_darling(real, fake, per_feature=True, random_state=random_state))}
-    chi = np.abs(tail_dependence(real) - tail_dependence(fake)).to_numpy()[np.triu_indices(len(names), 1)]
-    values |= {"tail_dependence_error": chi.mean(), "energy_distance": energy_distance(real, fake, random_state=random_state),
+    each = anderson_darling(real, fake, per_feature=True, random_state=random_state)
+    values |= {f"anderson_darling {c}": v for c, v in zip(names, each)}
+    chi = np.abs(tail_dependence(real) - tail_dependence(fake)).to_numpy()
+    values |= {"tail_dependence_error": chi[np.triu_indices(len(names), 1)].mean(),
+               "energy_distance": energy_distance(real, fake, random_state=random_state),
                "two_sample": two_sample(real, fake, random_state)}
-    if train is not None: values |= novelty(train, real, fake)[["ratio", "copies"]].add_prefix("novelty_").to_dict()
+    if train is not None:
+        copying = novelty(train, real, fake)[["ratio", "copies"]]
+        values |= copying.add_prefix("novelty_").to_dict()
     card = pd.DataFrame({"value": values})
     floor = _floor(real, fake, train, reps, check_random_state(random_state), progress)
     card["floor"], card["floor_95"] = floor.mean(), floor.quantile(0.95)
-    ideal = dict.fromkeys(DISTANCES, "the floor") | dict.fromkeys([f"anderson_darling {c}" for c in names], "about 2")
-    ideal |= dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5", novelty_ratio="1", novelty_copies="0")
+    ideal = dict.fromkeys(DISTANCES, "the floor")
+    ideal |= dict.fromkeys([f"anderson_darling {c}" for c in names], "about 2")
+    ideal |= dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5",
+                  novelty_ratio="1", novelty_copies="0")
     card["ideal"] = [ideal[k] for k in card.index]
     return card.rename_axis("score")
 
-# %% ../nbs/01_metrics.ipynb #8a4124ad
+# %% ../nbs/01_metrics.ipynb #dd8c3389
 def plot_pairs(
     real: pd.DataFrame,      # real table
     fake: pd.DataFrame,      # generated table, same columns
     title: str = "",         # what is shown
     n_rows: int = 537,       # rows of each table that are drawn at most
 ): # a figure
-    "Return a pair plot of real and generated rows on logarithmic axes; losses that are not positive are counted, not drawn"
+    """Return a pair plot of real and generated rows on logarithmic axes;
+    losses that are not positive are counted, not drawn"""
     import matplotlib.pyplot as plt
     columns = list(real.columns)
     fake = pd.DataFrame(np.asarray(fake), columns=columns)
     dropped = float((fake <= 0).any(axis=1).mean())
     lows, highs = real[real > 0].min(), real.max() * 3
     pairs = [(a, b) for i, a in enumerate(columns) for b in columns[i + 1:]]
-    rows = -(-len(pairs) // 3)
-    fig, axs = plt.subplots(rows, min(3, len(pairs)), figsize=(3.1 * min(3, len(pairs)), 2.9 * rows), layout="constrained", squeeze=False)
+    rows, cols = -(-len(pairs) // 3), min(3, len(pairs))
+    fig, axs = plt.subplots(rows, cols, figsize=(3.1 * cols, 2.9 * rows),
+                            layout="constrained", squeeze=False)
+    tables = ((real, REAL, "o", "real"), (fake, FAKE, "x", "generated"))
     for ax, (a, b) in zip(axs.flat, pairs):
-        for table, colour, marker, label in ((real, REAL, "o", "real"), (fake, FAKE, "x", "generated")):
+        for table, colour, marker, label in tables:
             t = table.head(n_rows) if len(table) <= n_rows else table.sample(n_rows, random_state=0)
             t = t[(t[[a, b]] > 0).all(axis=1)]
-            ax.scatter(t[a], t[b], s=9, marker=marker, linewidths=0.7, color=colour, alpha=0.55, label=label)
-        ax.set(xscale="log", yscale="log", xlabel=a, ylabel=b, xlim=(lows[a], highs[a]), ylim=(lows[b], highs[b]))
+            ax.scatter(t[a], t[b], s=9, marker=marker, linewidths=0.7, color=colour,
+                       alpha=0.55, label=label)
+        ax.set(xscale="log", yscale="log", xlabel=a, ylabel=b,
+               xlim=(lows[a], highs[a]), ylim=(lows[b], highs[b]))
     axs[0, 0].legend(fontsize=8, loc="upper left")
-    note = f" ({dropped:.0%} of the generated rows have a loss of zero or less and are not drawn)" if dropped else ""
+    note = (f" ({dropped:.0%} of the generated rows have a loss of zero or less "
+            "and are not drawn)" if dropped else "")
     if title or note: fig.suptitle(title + note, fontsize=10)
     return fig

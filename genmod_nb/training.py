@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 import genmod_nb
 from .data import MARGINS, Margins, check_losses
 
-# %% ../nbs/02_training.ipynb #459cc502
+# %% ../nbs/02_training.ipynb #6c22c963
 class GenerativeModule(nn.Module):
     "What the engine asks of a model, written for one model and one batch"
     def noise(self, batch_size, generator):
@@ -41,17 +41,41 @@ class GenerativeModule(nn.Module):
         "Return n rows of scores, shape (n, d)"
         raise NotImplementedError
 
-# %% ../nbs/02_training.ipynb #14f5467e
+# %% ../nbs/02_training.ipynb #9eccb8fb
 DECAY = {"cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)), "constant": lambda t: 1.0}
 
 def _means(terms):
     "The mean of each term over a list of dicts, after one check that all are finite"
-    table = torch.stack([torch.stack([v.detach() for v in t.values()]) for t in terms]).double().cpu()
+    table = torch.stack([torch.stack([v.detach() for v in t.values()]) for t in terms])
+    table = table.double().cpu()
     bad = (~torch.isfinite(table)).nonzero()
     if len(bad): raise FloatingPointError(int(bad[0, 0]), list(terms[0])[int(bad[0, 1])])
     return dict(zip(terms[0], table.mean(0).tolist()))
 
-# %% ../nbs/02_training.ipynb #bfa503f6
+def _record(splits, epoch, n_batches):
+    "The means of each split's terms after an epoch, and the same as history rows"
+    try: means = {split: _means(terms) for split, terms in splits.items()}
+    except FloatingPointError as e:
+        i, term = e.args
+        raise FloatingPointError((epoch - 1) * n_batches + i + 1, term) from None
+    rows = [dict(epoch=epoch, step=epoch * n_batches, split=s, term=t, value=v)
+            for s, m in means.items() for t, v in m.items()]
+    return means, rows
+
+def _epoch(module, optimiser, train, batches, rates, scalars, generator, state):
+    "One step per batch, each at its own learning rate: the terms of each step, and the new state"
+    seen = []
+    for batch, rate in zip(batches, rates):
+        optimiser.param_groups[0]["lr"] = rate
+        noise = module.noise(len(batch), generator)
+        terms, state = module.terms(train[batch], noise, scalars, state)
+        optimiser.zero_grad()
+        terms["loss"].backward()
+        optimiser.step()
+        seen.append(terms)
+    return seen, state
+
+# %% ../nbs/02_training.ipynb #ec8b71dd
 def fit_loop(
     module,          # the model, a `GenerativeModule`
     train,           # scores to train on, shape (n, d), on the model's device
@@ -67,45 +91,48 @@ def fit_loop(
     """Train a model in place and return its history; the best weights are restored.
 
     Raises `FloatingPointError(step, term)` when a term is no longer finite."""
-    n_batches, b, state = max(len(train) // batch_size, 1), min(batch_size, len(train)), module.initial_state()
-    optimiser = torch.optim.Adam(module.parameters(), lr=float(scalars["lr"]), fused=True)
+    n_batches, b = max(len(train) // batch_size, 1), min(batch_size, len(train))
+    state, lr = module.initial_state(), float(scalars["lr"])
+    optimiser = torch.optim.Adam(module.parameters(), lr=lr, fused=True)
     if valid is not None: valid_noise = module.noise(len(valid), generator)
     rows, best, best_epoch, kept = [], math.inf, 0, None
     for epoch in range(1, max_epochs + 1):
-        seen = []
-        for i, batch in enumerate(torch.randperm(len(train), generator=generator)[:n_batches * b].view(n_batches, b)):
-            done = (epoch - 1 + i / n_batches) / max_epochs
-            optimiser.param_groups[0]["lr"] = float(scalars["lr"]) * decay(done)
-            terms, state = module.terms(train[batch], module.noise(b, generator), scalars, state)
-            optimiser.zero_grad(); terms["loss"].backward(); optimiser.step()
-            seen.append(terms)
+        batches = torch.randperm(len(train), generator=generator)[:n_batches * b].view(n_batches, b)
+        rates = [lr * decay((epoch - 1 + i / n_batches) / max_epochs) for i in range(n_batches)]
+        seen, state = _epoch(module, optimiser, train, batches, rates, scalars, generator, state)
         splits = {"train": seen}
         if valid is not None:
-            with torch.no_grad(): splits["validation"] = [module.terms(valid, valid_noise, scalars, state)[0]]
-        try: means = {split: _means(terms) for split, terms in splits.items()}
-        except FloatingPointError as e: raise FloatingPointError((epoch - 1) * n_batches + e.args[0] + 1, e.args[1]) from None
-        rows += [dict(epoch=epoch, step=epoch * n_batches, split=s, term=t, value=v) for s, m in means.items() for t, v in m.items()]
+            with torch.no_grad(): checked, _ = module.terms(valid, valid_noise, scalars, state)
+            splits["validation"] = [checked]
+        means, new_rows = _record(splits, epoch, n_batches)
+        rows += new_rows
         if valid is None: best_epoch = epoch
         elif means["validation"]["loss"] < best:
             best, best_epoch = means["validation"]["loss"], epoch
             kept = copy.deepcopy(module.state_dict()), {k: v.clone() for k, v in state.items()}
-        bar.update(); bar.set_postfix(loss=f"{means['train']['loss']:.3f}", refresh=False)
+        bar.update()
+        bar.set_postfix(loss=f"{means['train']['loss']:.3f}", refresh=False)
         if epoch - best_epoch >= patience: break
-    if kept is not None: module.load_state_dict(kept[0]); state = kept[1]
-    return rows, state, best_epoch
+    if kept is not None: module.load_state_dict(kept[0])
+    return rows, state if kept is None else kept[1], best_epoch
 
-# %% ../nbs/02_training.ipynb #b9bcfd67
+# %% ../nbs/02_training.ipynb #2648fcd7
 @contextmanager
 def steady(seed: int): # yields a seeded `torch.Generator`
     "Within: seeded, one thread, float32, denormals flushed. Afterwards: everything as it was"
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     flushed = bool((torch.tensor(1e-310, dtype=torch.float64) * 1 == 0).item())
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)     # only the CPU's: parameters are initialised there
-        torch.set_num_threads(1); torch.set_default_dtype(torch.float32); torch.set_flush_denormal(True)
+        # Only the CPU's generator: parameters are initialised there
+        torch.default_generator.manual_seed(seed)
+        torch.set_num_threads(1)
+        torch.set_default_dtype(torch.float32)
+        torch.set_flush_denormal(True)
         try: yield torch.Generator().manual_seed(seed)
         finally:
-            torch.set_num_threads(threads); torch.set_default_dtype(dtype); torch.set_flush_denormal(flushed)
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+            torch.set_flush_denormal(flushed)
 
 def seed_from(
     random_state, # an int, a `numpy.random.RandomState`, or None for a fresh seed
@@ -115,17 +142,24 @@ def seed_from(
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     return int(rng.randint(2 ** 31))
 
-# %% ../nbs/02_training.ipynb #eec12941
+# %% ../nbs/02_training.ipynb #0cc57861
 class Generator(DensityMixin, BaseEstimator):
     "A generative model of a table of losses: fit, sample, score, save, load"
     registry = {}
     _parameter_constraints = {
-        "margins": [StrOptions(set(MARGINS))], "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_decay": [StrOptions(set(DECAY))], "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")], "early_stopping": ["boolean"],
+        "margins": [StrOptions(set(MARGINS))],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_decay": [StrOptions(set(DECAY))],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
         "patience": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")], "random_state": ["random_state"],
-        "device": [str, None], "progress": ["boolean"], "verbose": ["boolean"]}
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+        "device": [str, None],
+        "progress": ["boolean"],
+        "verbose": ["boolean"],
+    }
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -143,13 +177,16 @@ class Generator(DensityMixin, BaseEstimator):
         tags.input_tags.positive_only = self.margins != "raw"
         return tags
 
-# %% ../nbs/02_training.ipynb #622e36cf
+# %% ../nbs/02_training.ipynb #eb0c597a
 @patch
 def _check(self: Generator, X, fitting):
     "The table as a checked DataFrame, its columns compared with those of `fit`"
+    if not fitting: validate_data(self, X, reset=False, skip_check_array=True)
     table = check_losses(X, min_rows=2 if fitting else 1, allow_negative=self.margins == "raw")
-    validate_data(self, X if isinstance(X, pd.DataFrame) else table.to_numpy(), reset=fitting, skip_check_array=True)
-    if fitting: self.columns_ = list(X.columns) if isinstance(X, pd.DataFrame) else None
+    if fitting:
+        is_frame = isinstance(X, pd.DataFrame)
+        validate_data(self, X if is_frame else table.to_numpy(), skip_check_array=True)
+        self.columns_ = list(X.columns) if is_frame else None
     return table
 
 @patch
@@ -163,9 +200,10 @@ def _split(self: Generator, Z, generator):
 @patch
 def _scalars(self: Generator, dtype=torch.float32):
     "The member's numbers as tensors"
-    return {k: torch.tensor(float(v), dtype=dtype, device=self.device_) for k, v in self.scalars().items()}
+    return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
+            for k, v in self.scalars().items()}
 
-# %% ../nbs/02_training.ipynb #92cf3f34
+# %% ../nbs/02_training.ipynb #f68040b5
 @patch
 def fit(self: Generator,
     X,      # losses, shape (n, d), n >= 2: a DataFrame or an array
@@ -177,72 +215,92 @@ def fit(self: Generator,
     warns below 50 rows."""
     self._validate_params()
     table = self._check(X, fitting=True)
-    if len(table) < 50: warnings.warn(f"{len(table)} rows: too few to learn a joint law from; expect noise", stacklevel=2)
+    if len(table) < 50:
+        warnings.warn(f"{len(table)} rows: too few to learn a joint law from; expect noise",
+                      stacklevel=2)
     self.device_, self.seed_ = torch.device(self.device or "cpu"), seed_from(self.random_state)
     self.margins_ = Margins(self.margins).fit(table)
     with steady(self.seed_) as generator:
         self.module_ = self.build(table.shape[1]).to(self.device_)
         Z = torch.tensor(self.margins_.transform(table).to_numpy(), dtype=torch.float32)
-        train, valid = self._split(Z, generator)
+        train, valid = (z if z is None else z.to(self.device_) for z in self._split(Z, generator))
+        stopping = "no early stopping" if valid is None else "early stopping"
         self._say(f"{len(train)} training rows, batches of {min(self.batch_size, len(train))}, "
-                  f"{'early stopping' if valid is not None else 'no early stopping'}, device {self.device_}")
-        bar = tqdm(total=self.max_epochs, desc=f"{type(self).__name__}: epochs", delay=2, leave=False, disable=not self.progress)
+                  f"{stopping}, device {self.device_}")
+        bar = tqdm(total=self.max_epochs, desc=f"{type(self).__name__}: epochs",
+                   delay=2, leave=False, disable=not self.progress)
         try:
             with bar: rows, self.state_, self.best_epoch_ = fit_loop(
-                self.module_, train.to(self.device_), valid if valid is None else valid.to(self.device_), self._scalars(),
-                generator, self.batch_size, self.max_epochs, self.patience, DECAY[self.lr_decay], bar)
+                self.module_, train, valid, self._scalars(), generator, self.batch_size,
+                self.max_epochs, self.patience, DECAY[self.lr_decay], bar)
         except FloatingPointError as e:
-            raise FloatingPointError(f"training diverged: '{e.args[1]}' is not finite at step {e.args[0]} "
-                                     f"({', '.join(f'{k}={v:g}' for k, v in self.scalars().items())}); lower lr") from None
+            step, term = e.args
+            numbers = ", ".join(f"{k}={v:g}" for k, v in self.scalars().items())
+            raise FloatingPointError(f"training diverged: '{term}' is not finite at step {step} "
+                                     f"({numbers}); lower lr") from None
     self.history_ = pd.DataFrame(rows)
     self._say(f"best epoch {self.best_epoch_} of {self.history_.epoch.max()}")
     return self
 
+# %% ../nbs/02_training.ipynb #8277991a
 @patch
 def _say(self: Generator, text):
     if self.verbose: print(f"{type(self).__name__}: {text}", file=sys.stderr)
 
-# %% ../nbs/02_training.ipynb #945e410c
+# %% ../nbs/02_training.ipynb #cf169451
 @patch
 @torch.no_grad()
 def sample(self: Generator,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
 ): # losses, shape (n_samples, d), a DataFrame with the columns of `fit` if it was given one
-    "Return generated losses, in the units of the training table; raises `ValueError` unless n_samples >= 1"
+    """Return generated losses, in the units of the training table.
+
+    Raises `ValueError` unless n_samples >= 1."""
     check_is_fitted(self)
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
     with steady(seed_from(random_state)) as generator:
         chunks = [min(100_000, n_samples - i) for i in range(0, n_samples, 100_000)]
-        X = np.concatenate([self.margins_.inverse_transform(
-            self.module_.draw(n, generator, self._scalars(), self.state_).cpu().double().numpy()) for n in chunks])
+        draws = (self.module_.draw(n, generator, self._scalars(), self.state_) for n in chunks)
+        X = np.concatenate([self.margins_.inverse_transform(Z.cpu().double().numpy())
+                            for Z in draws])
     return X if self.columns_ is None else pd.DataFrame(X, columns=self.columns_)
 
-# %% ../nbs/02_training.ipynb #2b9182a9
+# %% ../nbs/02_training.ipynb #12a42021
 @patch
 def _double(self: Generator):
     "Module, scalars and state in float64"
     as64 = lambda v: v.double() if v.is_floating_point() else v
-    return copy.deepcopy(self.module_).double(), self._scalars(torch.float64), {k: as64(v) for k, v in self.state_.items()}
+    state = {k: as64(v) for k, v in self.state_.items()}
+    return copy.deepcopy(self.module_).double(), self._scalars(torch.float64), state
 
 @patch
 @torch.no_grad()
-def score_samples(self: Generator,
-    X,                  # losses, shape (n, d)
-    n_draws: int = 500, # importance draws per row, for models with latent variables
-) -> np.ndarray: # log p(x), shape (n,), in nats per row
-    "Return the log-likelihood of each row of losses; raises `AttributeError` for a model without one"
+def _measure(self: Generator, X, measure, n_draws):
+    "A method of the module for each row, in nats per row of losses; a million draws at a time"
     check_is_fitted(self)
-    if not hasattr(self.module_, "log_prob"): raise AttributeError(f"{type(self).__name__} has no likelihood")
+    if not hasattr(self.module_, measure):
+        raise AttributeError(f"{type(self).__name__} has no likelihood")
     table = self._check(X, fitting=False)
     module, scalars, state = self._double()
     Z = torch.tensor(self.margins_.transform(table).to_numpy(), device=self.device_)
     with steady(self.seed_) as generator:
-        per = max(1_000_000 // n_draws, 1)       # rows at a time
-        log_prob = torch.cat([module.log_prob(z, generator, scalars, state, n_draws) for z in Z.split(per)])
-    return log_prob.cpu().numpy() + self.margins_.log_det(table)
+        parts = [getattr(module, measure)(z, generator.manual_seed(self.seed_), scalars, state,
+                                          n_draws) for z in Z.split(max(1_000_000 // n_draws, 1))]
+    return torch.cat(parts).cpu().numpy() + self.margins_.log_det(table)
 
+@patch
+def score_samples(self: Generator,
+    X,                  # losses, shape (n, d)
+    n_draws: int = 512, # importance draws per row, for models with latent variables
+) -> np.ndarray: # log p(x), shape (n,), in nats per row
+    """Return the log-likelihood of each row of losses.
+
+    Raises `AttributeError` for a model without one."""
+    return self._measure(X, "log_prob", n_draws)
+
+# %% ../nbs/02_training.ipynb #e6d4245b
 @patch
 def score(self: Generator,
     X,      # losses, shape (n, d)
@@ -254,55 +312,73 @@ def score(self: Generator,
 @patch
 def copula_score(self: Generator,
     X,                  # losses, shape (n, d)
-    n_draws: int = 500, # importance draws per row
+    n_draws: int = 512, # importance draws per row
 ) -> float: # nats per row
-    "Return the mean log-likelihood less that of the margins: the copula's part, comparable between models"
-    return float((self.score_samples(X, n_draws) - self.margins_.log_pdf(X).sum(1)).mean())
+    """Return the mean log-likelihood less that of the margins.
 
-# %% ../nbs/02_training.ipynb #21eab9af
+    This is the copula's part, comparable between models."""
+    own = self.score_samples(X, n_draws) - self.margins_.log_pdf(X).sum(1)
+    return float(own.mean())
+
+# %% ../nbs/02_training.ipynb #73766907
 @patch
 def plot_history(self: Generator): # a figure, one panel per term
     "Return a figure of the training and validation terms, in nats per row, against the epoch"
     import matplotlib.pyplot as plt
     terms = self.history_.term.unique()
-    fig, axs = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 3), layout="constrained", squeeze=False)
+    fig, axs = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 3),
+                            layout="constrained", squeeze=False)
     for ax, term in zip(axs[0], terms):
-        for (split, h), style in zip(self.history_[self.history_.term == term].groupby("split"), ("-", "--")):
-            ax.plot(h.epoch, h.value, style, lw=1.2, color="0.2" if split == "train" else "0.55", label=split)
+        rows = self.history_[self.history_.term == term]
+        for (split, h), style in zip(rows.groupby("split"), ("-", "--")):
+            colour = "0.2" if split == "train" else "0.55"
+            ax.plot(h.epoch, h.value, style, lw=1.2, color=colour, label=split)
         ax.axvline(self.best_epoch_, color="0.7", lw=1, ls=":")
-        low, high = self.history_[(self.history_.term == term) & (self.history_.epoch > 0.03 * self.history_.epoch.max())].value.quantile([0, 1])
-        ax.set(title=term, xlabel="epoch (dotted: best)", ylim=(low - 0.05 * (high - low + 1e-9), high + 0.05 * (high - low + 1e-9)))
-    axs[0, 0].set_ylabel("nats per row"); axs[0, 0].legend()
+        settled = rows[rows.epoch > 0.03 * self.history_.epoch.max()]
+        low, high = settled.value.quantile([0, 1])
+        pad = 0.05 * (high - low + 1e-9)
+        ax.set(title=term, xlabel="epoch (dotted: best)", ylim=(low - pad, high + pad))
+    axs[0, 0].set_ylabel("nats per row")
+    axs[0, 0].legend()
     return fig
 
-# %% ../nbs/02_training.ipynb #ea18405b
+# %% ../nbs/02_training.ipynb #e881a663
 FORMAT = 1
 
 def _arrays(self):
     "Every array of a fitted model, by name"
     arrays = {f"module.{k}": v.cpu().numpy() for k, v in self.module_.state_dict().items()}
     arrays |= {f"state.{k}": v.cpu().numpy() for k, v in self.state_.items()}
-    arrays |= {f"margins.{j}.{k}": np.asarray(v, float) for j, m in enumerate(self.margins_.columns_) for k, v in vars(m).items()}
+    for j, margin in enumerate(self.margins_.columns_):
+        arrays |= {f"margins.{j}.{k}": np.asarray(v, float) for k, v in vars(margin).items()}
     arrays["history"] = self.history_[["epoch", "step", "value"]].to_numpy(float)
     return {k: np.ascontiguousarray(v) for k, v in arrays.items()}
 
 def _config(self):
     "Everything else"
-    params = {k: v for k, v in self.get_params(deep=False).items() if k not in ("random_state", "device")}
-    labels = [[str(s), str(t)] for s, t in self.history_[["split", "term"]].drop_duplicates().to_numpy()]
-    return dict(format=FORMAT, version=genmod_nb.__version__, model=type(self).__name__, params=params | {"random_state": self.seed_},
-                columns=self.columns_, n_features=self.n_features_in_, best_epoch=self.best_epoch_, history=labels)
+    params = {k: v for k, v in self.get_params(deep=False).items()
+              if k not in ("random_state", "device")}
+    pairs = self.history_[["split", "term"]].drop_duplicates().to_numpy()
+    labels = [[str(split), str(term)] for split, term in pairs]
+    return dict(
+        format=FORMAT, version=genmod_nb.__version__, model=type(self).__name__,
+        params=params | {"random_state": self.seed_}, columns=self.columns_,
+        n_features=self.n_features_in_, best_epoch=self.best_epoch_, history=labels)
 
-# %% ../nbs/02_training.ipynb #3ad8b734
+# %% ../nbs/02_training.ipynb #7dcae8d9
 @patch
 def save(self: Generator,
     path, # folder to write: new, empty, or holding an older model
 ) -> Path: # the folder
-    "Write the fitted model as config.json and model.safetensors; raises `OSError` if the folder cannot be written"
+    """Write the fitted model as config.json and model.safetensors.
+
+    Raises `OSError` if the folder cannot be written."""
     check_is_fitted(self)
     path = Path(path)
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / "config.json").is_file())):
-        raise FileExistsError(f"{path} exists and is not a model folder: choose another name")
+    if path.exists():
+        is_ours = path.is_dir() and (not any(path.iterdir()) or (path / "config.json").is_file())
+        if not is_ours:
+            raise FileExistsError(f"{path} exists and is not a model folder: choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -314,18 +390,26 @@ def save(self: Generator,
     finally: shutil.rmtree(fresh, ignore_errors=True)
     return path
 
-# %% ../nbs/02_training.ipynb #cbd8f27e
+# %% ../nbs/02_training.ipynb #9532d9bd
 def _read(path):
     "The two files of a model folder, parsed"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f"no model folder: {path}")
     for name in ("config.json", "model.safetensors"):
-        if not (path / name).is_file(): raise ValueError(f"{path} is not a model folder: {name} is missing")
-    try: config, arrays = json.loads((path / "config.json").read_text()), load_file(path / "model.safetensors")
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as e: raise ValueError(f"{path} is damaged: {e}") from e
-    wanted = {"format", "version", "model", "params", "columns", "n_features", "best_epoch", "history"}
-    if not isinstance(config, dict) or set(config) != wanted: raise ValueError(f"{path} is not a genmod_nb model: config.json lacks its keys")
-    if config["format"] != FORMAT: raise ValueError(f"{path} has file format {config['format']}, this version reads {FORMAT}")
+        if not (path / name).is_file():
+            raise ValueError(f"{path} is not a model folder: {name} is missing")
+    try:
+        config = json.loads((path / "config.json").read_text())
+        arrays = load_file(path / "model.safetensors")
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as e:
+        raise ValueError(f"{path} is damaged: {e}") from e
+    wanted = {"format", "version", "model", "params",
+              "columns", "n_features", "best_epoch", "history"}
+    if not isinstance(config, dict) or set(config) != wanted:
+        raise ValueError(f"{path} is not a genmod_nb model: config.json lacks its keys")
+    if config["format"] != FORMAT:
+        raise ValueError(f"{path} has file format {config['format']}, "
+                         f"this version reads {FORMAT}")
     return config, arrays
 
 def _section(arrays, prefix):
@@ -338,36 +422,46 @@ def _margins(kind, n_features, arrays):
     margins.columns_, margins.n_features_in_ = [], n_features
     for j in range(n_features):
         m, state = MARGINS[kind](), _section(arrays, f"margins.{j}.")
-        if set(state) != set(vars(reference)): raise ValueError(f"margin {j + 1} is incomplete")
+        if set(state) != set(vars(reference)):
+            raise ValueError(f"margin {j + 1} is incomplete")
         vars(m).update({k: v if v.ndim else float(v) for k, v in state.items()})
         margins.columns_.append(m)
     return margins
 
-# %% ../nbs/02_training.ipynb #7320fd47
+# %% ../nbs/02_training.ipynb #6eab2fd6
 def _restore(self, config, arrays):
     "Fill an unfitted model from its two files"
     bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
     if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
     self._validate_params()
     d, names = config["n_features"], config["columns"]
-    if not isinstance(d, int) or not 2 <= d <= 10_000 or (names is not None and len(names) != d): raise ValueError("n_features and columns disagree")
+    if (not isinstance(d, int) or not 2 <= d <= 10_000
+            or (names is not None and len(names) != d)):
+        raise ValueError("n_features and columns disagree")
     self.n_features_in_, self.columns_, self.best_epoch_ = d, names, config["best_epoch"]
-    if names is not None and all(isinstance(c, str) for c in names): self.feature_names_in_ = np.array(names, dtype=object)
+    if names is not None and all(isinstance(c, str) for c in names):
+        self.feature_names_in_ = np.array(names, dtype=object)
     self.seed_, self.device_ = self.random_state, torch.device("cpu")
     self.margins_ = _margins(self.margins, d, arrays)
     with steady(self.seed_): self.module_ = self.build(d)
-    self.module_.load_state_dict({k: torch.from_numpy(v) for k, v in _section(arrays, "module.").items()})
+    weights = _section(arrays, "module.")
+    self.module_.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     self.state_ = {k: torch.from_numpy(v) for k, v in _section(arrays, "state.").items()}
-    h = pd.DataFrame(arrays["history"], columns=["epoch", "step", "value"]).astype(dict(epoch=int, step=int))
-    labels = pd.DataFrame(config["history"] * (len(h) // len(config["history"])), columns=["split", "term"])
+    h = pd.DataFrame(arrays["history"], columns=["epoch", "step", "value"])
+    h = h.astype(dict(epoch=int, step=int))
+    n_epochs = len(h) // len(config["history"])
+    labels = pd.DataFrame(config["history"] * n_epochs, columns=["split", "term"])
     self.history_ = pd.concat([h[["epoch", "step"]], labels, h[["value"]]], axis=1)
     return self
 
+# %% ../nbs/02_training.ipynb #c08f9089
 @patch(cls_method=True)
 def load(cls: Generator,
     path, # a folder written by `save`
 ): # the fitted model
-    "Return the model in a folder, without executing anything in it; raises `ValueError` if it is damaged or of another class"
+    """Return the model in a folder, without executing anything in it.
+
+    Raises `ValueError` if it is damaged or of another class."""
     config, arrays = _read(path)
     kind = Generator.registry.get(config["model"]) if isinstance(config["model"], str) else None
     if kind is None or not issubclass(kind, cls):
@@ -375,5 +469,6 @@ def load(cls: Generator,
     try:
         params = {k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()}
         return _restore(kind(**params), config, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError,
+            RuntimeError, ZeroDivisionError) as e:
         raise ValueError(f"{path} is damaged: {e}") from e

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'PRIORS', 'DIVERGENCES', 'mlp', 'reparameterise', 'normal_log_prob',
            'kl_normal', 'FixedScale', 'LearnedScale', 'ConditionalScale', 'NormalNoise', 'StudentNoise', 'Prior',
-           'StandardNormal', 'kl_divergence', 'VAEModule', 'VAE']
+           'StandardNormal', 'kl_divergence', 'VAEModule', 'shifted_normals', 'VAE']
 
-# %% ../nbs/03_vae.ipynb #e1e8acb1
+# %% ../nbs/03_vae.ipynb #6f96df41
 import math
 from numbers import Integral, Real
 import numpy as np
@@ -17,10 +17,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
-from .training import GenerativeModule, Generator, steady
+from .training import GenerativeModule, Generator
 
-# %% ../nbs/03_vae.ipynb #c21ac642
-ACTIVATIONS = {"elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+# %% ../nbs/03_vae.ipynb #ef082387
+ACTIVATIONS = {"elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "relu": nn.ReLU,
+               "tanh": nn.Tanh, "silu": nn.SiLU}
 
 def mlp(
     sizes,           # widths from the input to the last hidden layer, such as (4, 64, 64)
@@ -30,7 +31,7 @@ def mlp(
     layers = [(nn.Linear(a, b), ACTIVATIONS[activation]()) for a, b in zip(sizes, sizes[1:])]
     return nn.Sequential(*[part for layer in layers for part in layer])
 
-# %% ../nbs/03_vae.ipynb #48046e07
+# %% ../nbs/03_vae.ipynb #ca2a8b4d
 def reparameterise(
     mu,    # mean of q(z|x), shape (..., k)
     log_s, # log standard deviation of q(z|x), shape (..., k)
@@ -47,7 +48,7 @@ def normal_log_prob(
     "Return the log-density of a normal law, every constant included"
     return -0.5 * ((x - mean) * (-log_sigma).exp()) ** 2 - log_sigma - 0.5 * math.log(2 * math.pi)
 
-# %% ../nbs/03_vae.ipynb #52740475
+# %% ../nbs/03_vae.ipynb #3a2d18c2
 def kl_normal(
     mu,    # mean of q(z|x), shape (..., k)
     log_s, # log standard deviation of q(z|x), shape (..., k)
@@ -55,7 +56,7 @@ def kl_normal(
     "Return the Kullback-Leibler divergence of a diagonal normal law from the standard normal one"
     return 0.5 * (mu ** 2 + (2 * log_s).exp() - 1 - 2 * log_s).sum(-1)
 
-# %% ../nbs/03_vae.ipynb #2014d819
+# %% ../nbs/03_vae.ipynb #ed68032b
 class FixedScale(nn.Module):
     "sigma is the member's number `sigma`"
     def __init__(self, width, n_features): super().__init__()
@@ -69,7 +70,9 @@ class LearnedScale(nn.Module):
     def forward(self, h, scalars): return self.log_sigma
 
 class ConditionalScale(nn.Module):
-    "sigma(z) comes from the decoder's last hidden layer; bounded below by exp(-5), which keeps ties from being fitted exactly"
+    """sigma(z) comes from the decoder's last hidden layer.
+
+    It is bounded below by exp(-5), which keeps ties from being fitted exactly."""
     def __init__(self, width, n_features):
         super().__init__()
         self.log_sigma = nn.Linear(width, n_features)
@@ -77,12 +80,13 @@ class ConditionalScale(nn.Module):
 
 SCALES = {"learned": LearnedScale, "conditional": ConditionalScale}
 
-# %% ../nbs/03_vae.ipynb #cd5f1101
+# %% ../nbs/03_vae.ipynb #bb286c9d
 class NormalNoise(nn.Module):
     "p(x_j | z) is normal"
     def __init__(self, n_features): super().__init__()
     def log_prob(self, x, mean, log_sigma): return normal_log_prob(x, mean, log_sigma)
-    def draw(self, mean, generator): return torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    def draw(self, mean, generator):
+        return torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
 
 class StudentNoise(nn.Module):
     "p(x_j | z) is Student-t with learned degrees of freedom nu_j > 2; sigma is its scale"
@@ -97,15 +101,18 @@ class StudentNoise(nn.Module):
     def draw(self, mean, generator):
         nu = self.nu().cpu().expand(mean.shape)
         chi2 = 2 * torch._standard_gamma(nu / 2, generator=generator)
-        return (torch.randn(mean.shape, generator=generator, dtype=mean.dtype) * (nu / chi2).sqrt()).to(mean.device)
+        normal = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        return (normal * (nu / chi2).sqrt()).to(mean.device)
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise}
 
-# %% ../nbs/03_vae.ipynb #e5291862
+# %% ../nbs/03_vae.ipynb #7ecc4170
 class Prior(nn.Module):
     "A law of z: `log_prob(z)`, `sample(n, generator)`, and its KL divergence from q(z|x)"
     def kl(self, mu, log_s, z):
-        "Return an unbiased estimate of KL(q || p) for each row, from the row's own draw z; shape (n,), in nats"
+        """Return an unbiased estimate of KL(q || p) for each row, from the row's own draw z.
+
+        Its shape is (n,), in nats."""
         return normal_log_prob(z, mu, log_s).sum(-1) - self.log_prob(z)
 
 class StandardNormal(Prior):
@@ -113,7 +120,8 @@ class StandardNormal(Prior):
     def __init__(self, latent_dim):
         super().__init__()
         self.latent_dim = latent_dim
-    def log_prob(self, z): return normal_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
+    def log_prob(self, z):
+        return normal_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
     def sample(self, n, generator): return torch.randn(n, self.latent_dim, generator=generator)
     def kl(self, mu, log_s, z): return kl_normal(mu, log_s)
 
@@ -125,17 +133,19 @@ def kl_divergence(prior, mu, log_s, z, scalars):
 
 DIVERGENCES = {"kl": kl_divergence}
 
-# %% ../nbs/03_vae.ipynb #157ec7fb
+# %% ../nbs/03_vae.ipynb #153d60c9
 class VAEModule(GenerativeModule):
     "Encoder, decoder, noise, prior and divergence of a variational autoencoder"
-    def __init__(self, n_features, latent_dim, encoder, decoder, activation, scale, likelihood, prior, divergence, decoder_noise):
+    def __init__(self, n_features, latent_dim, encoder, decoder, activation,
+                 scale, likelihood, prior, divergence, decoder_noise):
         super().__init__()
         self.latent_dim, self.decoder_noise, self.divergence = latent_dim, decoder_noise, divergence
         enc, dec = (n_features, *encoder), (latent_dim, *decoder)
         self.encoder, self.decoder = mlp(enc, activation), mlp(dec, activation)
         self.mu, self.log_s = nn.Linear(enc[-1], latent_dim), nn.Linear(enc[-1], latent_dim)
         self.mean = nn.Linear(dec[-1], n_features)
-        self.scale, self.likelihood, self.prior = scale(dec[-1], n_features), likelihood(n_features), prior
+        self.scale, self.likelihood = scale(dec[-1], n_features), likelihood(n_features)
+        self.prior = prior
 
     def encode(self, x):
         "Return (mu, log_s) of q(z|x), each of shape (n, latent_dim)"
@@ -146,10 +156,11 @@ class VAEModule(GenerativeModule):
         h = self.decoder(z)
         return self.mean(h), self.scale(h, scalars)
 
-# %% ../nbs/03_vae.ipynb #d21120c7
+# %% ../nbs/03_vae.ipynb #eff1e069
 @patch
 def noise(self: VAEModule, batch_size, generator):
-    return {"eps": torch.randn(batch_size, self.latent_dim, generator=generator).to(self.mean.weight.device)}
+    eps = torch.randn(batch_size, self.latent_dim, generator=generator)
+    return {"eps": eps.to(self.mean.weight.device)}
 
 @patch
 def terms(self: VAEModule, x, noise, scalars, state):
@@ -157,7 +168,9 @@ def terms(self: VAEModule, x, noise, scalars, state):
     z = reparameterise(mu, log_s, noise["eps"])
     reconstruction = self.likelihood.log_prob(x, *self.decode(z, scalars)).sum(-1).mean()
     divergence = self.divergence(self.prior, mu, log_s, z, scalars)
-    return {"loss": divergence - reconstruction, "reconstruction": reconstruction, "divergence": divergence}, state
+    terms = {"loss": divergence - reconstruction,
+             "reconstruction": reconstruction, "divergence": divergence}
+    return terms, state
 
 @patch
 def draw(self: VAEModule, n, generator, scalars, state):
@@ -166,13 +179,26 @@ def draw(self: VAEModule, n, generator, scalars, state):
     if not self.decoder_noise: return mean
     return mean + log_sigma.exp() * self.likelihood.draw(mean, generator)
 
-# %% ../nbs/03_vae.ipynb #93bb1023
+# %% ../nbs/03_vae.ipynb #805a9b70
+def shifted_normals(
+    x,            # rows, shape (n, d), float64
+    n_draws: int, # draws per row
+    k: int,       # dimension of a draw
+    generator,    # seeds the points and the hash
+) -> torch.Tensor: # standard normal draws, shape (n_draws, n, k), float64
+    "Return scrambled Sobol points as normal scores, shifted for each row by a hash of the row"
+    seed = int(torch.randint(2 ** 31, (1,), generator=generator))
+    points = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed).draw(n_draws, dtype=x.dtype)
+    mix = torch.rand(x.shape[1], k, generator=generator, dtype=x.dtype)
+    shift = (1e4 * x.cpu() @ mix).remainder(1)
+    u = (points[:, None] + shift).remainder(1).clamp(1e-12, 1 - 1e-12)
+    return torch.special.ndtri(u).to(x.device)
+
 @patch
 def log_weights(self: VAEModule, x, generator, scalars, n_draws):
     "Return log p(x, z_k) - log q(z_k | x) for n_draws draws, shape (n_draws, n)"
     mu, log_s = self.encode(x)
-    eps = torch.randn(n_draws, *mu.shape, generator=generator, dtype=mu.dtype).to(mu.device)
-    z = reparameterise(mu, log_s, eps)
+    z = reparameterise(mu, log_s, shifted_normals(x, n_draws, self.latent_dim, generator))
     log_p = self.likelihood.log_prob(x, *self.decode(z, scalars)).sum(-1) + self.prior.log_prob(z)
     return log_p - normal_log_prob(z, mu, log_s).sum(-1)
 
@@ -180,29 +206,40 @@ def log_weights(self: VAEModule, x, generator, scalars, n_draws):
 def log_prob(self: VAEModule, x, generator, scalars, state, n_draws):
     return self.log_weights(x, generator, scalars, n_draws).logsumexp(0) - math.log(n_draws)
 
-# %% ../nbs/03_vae.ipynb #f2faac99
-_WIDTHS = ["array-like"]
+@patch
+def elbo(self: VAEModule, x, generator, scalars, state, n_draws):
+    return self.log_weights(x, generator, scalars, n_draws).mean(0)
 
+# %% ../nbs/03_vae.ipynb #2a90bfbb
+_WIDTHS = ["array-like"]
+_CONSTRAINTS = {
+    "latent_dim": [Interval(Integral, 1, None, closed="left")],
+    "encoder": _WIDTHS,
+    "decoder": _WIDTHS,
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "sigma": [Interval(Real, 0, None, closed="neither"), StrOptions(set(SCALES))],
+    "likelihood": [StrOptions(set(LIKELIHOODS))],
+    "decoder_noise": ["boolean"],
+    "prior": [StrOptions(set(PRIORS)), HasMethods("build")],
+    "divergence": [StrOptions(set(DIVERGENCES)), callable],
+}
+
+# %% ../nbs/03_vae.ipynb #4510c4ec
 class VAE(Generator):
     "Variational autoencoder for a table of losses (Kingma and Welling 2014)"
-    _parameter_constraints = {**Generator._parameter_constraints,
-        "latent_dim": [Interval(Integral, 1, None, closed="left")], "encoder": _WIDTHS, "decoder": _WIDTHS,
-        "activation": [StrOptions(set(ACTIVATIONS))], "sigma": [Interval(Real, 0, None, closed="neither"), StrOptions(set(SCALES))],
-        "likelihood": [StrOptions(set(LIKELIHOODS))], "decoder_noise": ["boolean"],
-        "prior": [StrOptions(set(PRIORS)), HasMethods("build")], "divergence": [StrOptions(set(DIVERGENCES)), callable]}
-
+    _parameter_constraints = {**Generator._parameter_constraints, **_CONSTRAINTS}
     def __init__(self,
         latent_dim: int = 2,         # dimension of z
-        encoder=(64, 64),            # widths of the encoder's hidden layers; () for a linear encoder
-        decoder=(64, 64),            # widths of the decoder's hidden layers; () for a linear decoder
+        encoder=(64, 64),            # widths of the encoder's hidden layers; () makes it linear
+        decoder=(64, 64),            # widths of the decoder's hidden layers; () makes it linear
         activation: str = "elu",     # "elu", "leaky_relu", "relu", "tanh" or "silu"
         sigma="learned",             # a number, "learned" per feature, or "conditional" on z
         margins: str = "gaussian",   # scores to train on: "gaussian", "log" or "raw"
         likelihood: str = "normal",  # the decoder's noise: "normal" or "student"
         decoder_noise: bool = True,  # does `sample` add the decoder's noise?
-        prior="normal",              # the law of z: "normal", or a specification with a method build(latent_dim)
+        prior="normal",              # law of z: "normal", or a specification with build(latent_dim)
         divergence="kl",             # the term that ties q(z|x) to the prior: "kl", or a function
-        lr: float = 2e-3,            # initial learning rate of Adam
+        lr: float = 5e-3,            # initial learning rate of Adam
         lr_decay: str = "cosine",    # "cosine" (to zero) or "constant"
         batch_size: int = 128,       # rows in a batch
         max_epochs: int = 400,       # epochs at most
@@ -214,65 +251,74 @@ class VAE(Generator):
         progress: bool = True,       # show a bar if fitting takes more than two seconds
         verbose: bool = False,       # say on stderr what is done
     ):
-        self.latent_dim, self.encoder, self.decoder, self.activation = latent_dim, encoder, decoder, activation
-        self.sigma, self.margins, self.likelihood, self.decoder_noise = sigma, margins, likelihood, decoder_noise
+        self.latent_dim, self.encoder, self.decoder = latent_dim, encoder, decoder
+        self.activation, self.sigma, self.margins = activation, sigma, margins
+        self.likelihood, self.decoder_noise = likelihood, decoder_noise
         self.prior, self.divergence, self.lr, self.lr_decay = prior, divergence, lr, lr_decay
-        self.batch_size, self.max_epochs, self.early_stopping, self.patience = batch_size, max_epochs, early_stopping, patience
-        self.validation_fraction, self.random_state, self.device = validation_fraction, random_state, device
-        self.progress, self.verbose = progress, verbose
+        self.batch_size, self.max_epochs = batch_size, max_epochs
+        self.early_stopping, self.patience = early_stopping, patience
+        self.validation_fraction, self.random_state = validation_fraction, random_state
+        self.device, self.progress, self.verbose = device, progress, verbose
 
-# %% ../nbs/03_vae.ipynb #e9a0c0e3
+# %% ../nbs/03_vae.ipynb #f945ec7e
 @patch
 def build(self: VAE, n_features: int) -> VAEModule:
-    "Return the module that these arguments describe, freshly initialised; raises `ValueError` on widths that are not positive"
+    """Return the module that these arguments describe, freshly initialised.
+
+    Raises `ValueError` on widths that are not positive."""
     for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
         if not all(isinstance(w, Integral) and w > 0 for w in widths):
-            raise ValueError(f"{name}={widths!r}: give the widths of its hidden layers, such as (64, 64)")
-    prior = PRIORS[self.prior](self.latent_dim) if isinstance(self.prior, str) else self.prior.build(self.latent_dim)
-    return VAEModule(n_features, self.latent_dim, self.encoder, self.decoder, self.activation,
-                     SCALES.get(self.sigma, FixedScale), LIKELIHOODS[self.likelihood], prior,
-                     DIVERGENCES.get(self.divergence, self.divergence), self.decoder_noise)
+            raise ValueError(f"{name}={widths!r}: "
+                             "give the widths of its hidden layers, such as (64, 64)")
+    build_prior = PRIORS[self.prior] if isinstance(self.prior, str) else self.prior.build
+    return VAEModule(
+        n_features, self.latent_dim, self.encoder, self.decoder, self.activation,
+        SCALES.get(self.sigma, FixedScale), LIKELIHOODS[self.likelihood],
+        build_prior(self.latent_dim), DIVERGENCES.get(self.divergence, self.divergence),
+        self.decoder_noise)
 
 @patch
 def scalars(self: VAE) -> dict:
     "Return the member's numbers: lr, and sigma where it is one"
     return {"lr": self.lr} | ({} if self.sigma in SCALES else {"sigma": self.sigma})
 
-# %% ../nbs/03_vae.ipynb #f354497d
+# %% ../nbs/03_vae.ipynb #e961545e
 @patch
-@torch.no_grad()
 def elbo(self: VAE,
     X,                  # losses, shape (n, d)
     n_draws: int = 100, # draws of z per row
 ) -> float: # nats per row
     "Return the mean evidence lower bound of the rows (a bound on `score`)"
-    check_is_fitted(self)
-    table = self._check(X, fitting=False)
-    module, scalars, _ = self._double()
-    Z = torch.tensor(self.margins_.transform(table).to_numpy(), device=self.device_)
-    with steady(self.seed_) as generator:
-        bounds = torch.cat([module.log_weights(z, generator, scalars, n_draws).mean(0) for z in Z.split(max(1_000_000 // n_draws, 1))])
-    return float(bounds.mean() + self.margins_.log_det(table).mean())
+    return float(self._measure(X, "elbo", n_draws).mean())
 
-# %% ../nbs/03_vae.ipynb #acd4dd0f
+# %% ../nbs/03_vae.ipynb #ecb603b3
 @patch
 def plot_architecture(self: VAE): # a figure
     "Return a drawing of the fitted model's layers (the report's Figure 2)"
     import matplotlib.pyplot as plt
     check_is_fitted(self)
     linear = lambda net: [m.out_features for m in net if isinstance(m, nn.Linear)]
-    enc, dec, d = linear(self.module_.encoder), linear(self.module_.decoder), self.n_features_in_
-    columns = ([("x", d)] + [("encoder", w) for w in enc] + [("μ, log s", 2 * self.latent_dim), ("z = μ + sε", self.latent_dim)]
-               + [("decoder", w) for w in dec] + [("f(z)", d)])
+    enc, dec = linear(self.module_.encoder), linear(self.module_.decoder)
+    columns = [("x", self.n_features_in_), *[("encoder", w) for w in enc],
+               ("μ, log s", 2 * self.latent_dim), ("z = μ + sε", self.latent_dim),
+               *[("decoder", w) for w in dec], ("f(z)", self.n_features_in_)]
     fig, ax = plt.subplots(figsize=(1.35 * len(columns), 3.3), layout="constrained")
-    def ys(width): return np.linspace(-1, 1, min(width, 7)) * min(1, width / 7)
+    def ys(width):
+        return np.linspace(-1, 1, min(width, 7)) * min(1, width / 7)
     for k, (label, width) in enumerate(columns):
-        colour = {"x": "#0b3c6f", "f(z)": "#e08214"}.get(label, "0.55" if "coder" in label else "0.2")
+        hidden = "coder" in label
+        colour = {"x": "#0b3c6f", "f(z)": "#e08214"}.get(label, "0.55" if hidden else "0.2")
         if k and not label.startswith("z ="):
             for a in ys(columns[k - 1][1]):
-                for b in ys(width): ax.plot([k - 1, k], [a, b], color="0.85", lw=0.5, zorder=1)
-        elif k: ax.annotate("", (k - 0.15, 0), (k - 0.85, 0), arrowprops=dict(arrowstyle="->", color="0.4"))
+                for b in ys(width):
+                    ax.plot([k - 1, k], [a, b], color="0.85", lw=0.5, zorder=1)
+        elif k:
+            ax.annotate("", (k - 0.15, 0), (k - 0.85, 0),
+                        arrowprops=dict(arrowstyle="->", color="0.4"))
         ax.scatter([k] * len(ys(width)), ys(width), s=70, color=colour, zorder=2)
-        ax.text(k, -1.3, f"{label}\n{width}" + (" wide" if "coder" in label else ""), ha="center", va="top", fontsize=9)
-    ax.set(ylim=(-1.75, 1.15)); ax.axis("off"); ax.grid(False)
+        ax.text(k, -1.3, f"{label}\n{width}" + (" wide" if hidden else ""),
+                ha="center", va="top", fontsize=9)
+    ax.set(ylim=(-1.75, 1.15))
+    ax.axis("off")
+    ax.grid(False)
     return fig

@@ -1,0 +1,45 @@
+# Two commands do everything:  make report   and   make test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# One thread a process: on matrices this small, more threads are slower.
+ENV    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help install report test docs export clean
+
+help:
+	@echo "make report   run every notebook on the real table, build the book, print the headline table"
+	@echo "make test     run every notebook's cells as tests, then tests/"
+	@echo "make docs     build the book from the stored outputs (with Quarto where it is installed)"
+	@echo "make export   write genmod_nb/ from the notebooks, and clean them"
+	@echo "make clean    remove everything that was built"
+
+$(STAMP): settings.ini setup.py constraints.txt package.json
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing pinned requirements into $(VENV) (a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt "$$(sed -n 's/^torch==.*/&/p' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e ".[data,baselines,search,scale,dev]"
+	@if command -v npm >/dev/null; then npm install --no-package-lock --no-audit --no-fund --loglevel=error; \
+	 else echo "npm is not installed: the book's equations will be MathML"; fi
+	@touch $(STAMP)
+
+install: $(STAMP)
+
+report: $(STAMP)
+	@$(ENV) $(BIN)/python nbs/_offline/render.py --execute
+
+test: $(STAMP)
+	$(ENV) $(BIN)/nbdev_test --n_workers 2 --do_print --timing
+	$(ENV) $(BIN)/python -m pytest -n 2 tests
+
+docs: $(STAMP)
+	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; else $(BIN)/python nbs/_offline/render.py; fi
+
+export: $(STAMP)
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+
+clean:
+	rm -rf $(VENV) _proc _docs _report node_modules build *.egg-info

@@ -1,0 +1,245 @@
+"""The contract of every model. A new model joins by adding its name to `genmod_nb.cli.MODELS`."""
+import io
+import json
+import os
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from conftest import SMALL
+from genmod_nb.cli import MODELS, load
+from genmod_nb.data import Margins, simulate_losses
+from genmod_nb.training import Generator
+
+
+def test_constructor_only_stores(kind):
+    model = kind()
+    assert set(vars(model)) == set(model.get_params(deep=False))
+
+
+def test_fit_returns_self_and_learns_only_underscored(kind, tables):
+    model = kind(**SMALL)
+    before = dict(model.get_params())
+    assert model.fit(tables[0]) is model
+    assert model.get_params() == before
+    learned = set(vars(model)) - set(before)
+    assert learned and all(name.endswith("_") for name in learned)
+
+
+def test_clone_and_set_params(fitted):
+    twin = clone(fitted)
+    assert twin.get_params() == fitted.get_params() and not hasattr(twin, "module_")
+    assert twin.set_params(max_epochs=7).max_epochs == 7
+
+
+def test_dataframe_in_dataframe_out(fitted, tables):
+    X = fitted.sample(11, random_state=0)
+    assert isinstance(X, pd.DataFrame) and list(X) == list(tables[0]) and X.shape == (11, 4)
+    assert fitted.sample().shape == (1, 4)
+
+
+def test_array_in_array_out(kind, tables):
+    X = kind(**SMALL).fit(tables[0].to_numpy()).sample(11, random_state=0)
+    assert isinstance(X, np.ndarray) and X.shape == (11, 4) and X.dtype == np.float64
+
+
+def test_same_seed_same_samples(kind, fitted, tables):
+    again = kind(**SMALL).fit(tables[0])
+    pd.testing.assert_frame_equal(again.sample(50, random_state=3), fitted.sample(50, random_state=3))
+    assert not fitted.sample(50, random_state=3).equals(fitted.sample(50, random_state=4))
+    assert not fitted.sample(50).equals(fitted.sample(50))      # without a seed, afresh
+
+
+def test_other_seed_other_model(kind, fitted, tables):
+    other = kind(**SMALL | dict(random_state=1)).fit(tables[0])
+    assert not other.sample(50, random_state=3).equals(fitted.sample(50, random_state=3))
+
+
+@pytest.mark.parametrize("margins", ["gaussian", "log"])
+def test_samples_have_the_support_of_the_data(kind, tables, margins):
+    X = kind(**SMALL, margins=margins).fit(tables[0]).sample(20_000, random_state=0)
+    assert np.isfinite(X).all(axis=None) and (X >= 0).all(axis=None)
+
+
+def test_history_is_tidy(fitted):
+    history = fitted.history_
+    assert list(history) == ["epoch", "step", "split", "term", "value"]
+    assert set(history.split) == {"train", "validation"} and "loss" in set(history.term)
+    assert np.isfinite(history.value).all()
+    assert not history.duplicated(["epoch", "split", "term"]).any()
+
+
+def test_save_and_load(kind, fitted, tables, tmp_path):
+    folder = fitted.save(tmp_path / "model")
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
+    assert "genmod_nb." not in (folder / "config.json").read_text()        # a name, never an import path
+    for back in (kind.load(folder), Generator.load(folder), load(folder)):
+        assert type(back) is kind
+        pd.testing.assert_frame_equal(back.sample(50, random_state=3), fitted.sample(50, random_state=3))
+        pd.testing.assert_frame_equal(back.history_, fitted.history_)
+        assert clone(back).get_params().keys() == fitted.get_params().keys()
+    fitted.save(folder)                        # an older model may be replaced
+    assert os.listdir(tmp_path) == ["model"]   # and nothing is left beside it
+
+
+def test_load_only_what_it_is(kind, fitted, tmp_path):
+    class Other(kind):
+        pass
+    try:
+        with pytest.raises(ValueError, match="not a Other"):
+            Other.load(fitted.save(tmp_path / "model"))
+    finally:
+        del Generator.registry["Other"]
+
+
+def damage(folder, how):
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    if how == "no config":
+        config.unlink()
+    elif how == "no weights":
+        weights.unlink()
+    elif how == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "pickle":
+        weights.write_bytes(b"\x80\x04cposix\nsystem\n(S'touch owned'\ntR.")
+    elif how == "not json":
+        config.write_text("{")
+    elif how == "list":
+        config.write_text("[]")
+    elif how == "foreign":
+        config.write_text(json.dumps({"architectures": ["Other"]}))
+    elif how == "import path":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model": "os.system"}))
+    elif how == "future format":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"format": 99}))
+    elif how == "other shapes":
+        content = json.loads(config.read_text())
+        content["params"]["latent_dim"] = 5
+        config.write_text(json.dumps(content))
+    elif how == "NaN weights":
+        from safetensors.numpy import load_file, save_file
+        arrays = load_file(weights)
+        arrays = {k: np.full_like(v, np.nan) if k.startswith("module.") else v for k, v in arrays.items()}
+        save_file(arrays, weights)
+
+
+@pytest.mark.parametrize("how", ["no config", "no weights", "truncated", "pickle", "not json", "list", "foreign",
+                                 "import path", "future format", "other shapes", "NaN weights"])
+def test_damaged_folder(kind, fitted, tmp_path, how):
+    folder = fitted.save(tmp_path / "model")
+    damage(folder, how)
+    with pytest.raises(ValueError, match="model"):
+        kind.load(folder)
+
+
+def test_save_refuses_a_folder_with_something_else(fitted, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="not a model folder"):
+        fitted.save(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_global_state_is_left_as_found(kind, tables):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = (torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state(), np.random.get_state()[1].copy())
+    model = kind(**SMALL).fit(tables[0])
+    model.sample(10)
+    model.score(tables[1].head(30))
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2]) and (np.random.get_state()[1] == before[3]).all()
+    assert (torch.tensor(1e-310, dtype=torch.float64) * 1).item() > 0     # denormals are not flushed
+
+
+def test_float64_default_dtype_does_not_matter(kind, fitted, tables):
+    torch.set_default_dtype(torch.float64)
+    try:
+        X = kind(**SMALL).fit(tables[0]).sample(20, random_state=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    pd.testing.assert_frame_equal(X, fitted.sample(20, random_state=0))
+
+
+def test_silent_on_request(kind, tables):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        kind(**SMALL).fit(tables[0])
+    assert out.getvalue() == "" and err.getvalue() == ""
+    with redirect_stderr(err):
+        kind(**SMALL | dict(verbose=True)).fit(tables[0])
+    assert "training rows" in err.getvalue() and "best epoch" in err.getvalue()
+
+
+def test_likelihood_has_the_change_of_variables(kind, fitted, tables):
+    test = tables[1].head(40)
+    assert fitted.score_samples(test).shape == (40,)
+    assert fitted.score(test) == pytest.approx(fitted.score_samples(test).mean())
+    assert (fitted.score_samples(test) == fitted.score_samples(test)).all()
+    part = fitted.score(test) - fitted.margins_.log_pdf(test).sum(1).mean()
+    assert fitted.copula_score(test) == pytest.approx(part)
+    doubled = kind(**SMALL, ).fit(2 * tables[0])      # in other units the density changes by the Jacobian alone
+    assert doubled.score(2 * test) == pytest.approx(fitted.score(test) - 4 * np.log(2), abs=1e-3)
+
+
+def test_models_share_their_margins(fitted, tables):
+    reference = Margins("gaussian").fit(tables[0])
+    assert (reference.log_pdf(tables[1]) == fitted.margins_.log_pdf(tables[1])).all()
+
+
+def test_few_rows(kind, tables):
+    with pytest.warns(UserWarning, match="2 rows"):
+        assert kind(**SMALL).fit(tables[0].head(2)).sample(5).shape == (5, 4)
+    with pytest.warns(UserWarning, match="49 rows"):
+        kind(**SMALL).fit(tables[0].head(49))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kind(**SMALL).fit(tables[0].head(50))
+    with pytest.raises(ValueError, match="n_samples=1"):
+        kind(**SMALL).fit(tables[0].head(1))
+
+
+@pytest.mark.parametrize("n", [0, -3, 2.5, "7", None])
+def test_bad_n_samples(fitted, n):
+    with pytest.raises(ValueError, match="n_samples"):
+        fitted.sample(n)
+
+
+@pytest.mark.parametrize("argument, value", [("lr", 0), ("lr", float("nan")), ("batch_size", 0), ("max_epochs", 0), ("margins", "cube"),
+                                             ("patience", 0), ("validation_fraction", 1.0), ("lr_decay", "slow")])
+def test_bad_argument(kind, tables, argument, value):
+    with pytest.raises(ValueError, match=argument):
+        kind(**SMALL | {argument: value}).fit(tables[0])
+
+
+def test_divergence_is_reported(kind, tables):
+    with pytest.raises(FloatingPointError, match="not finite at step"):
+        kind(**SMALL | dict(lr=1e30, max_epochs=50)).fit(tables[0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda(kind, tables):
+    model = kind(**SMALL | dict(device="cuda")).fit(tables[0])
+    assert next(model.module_.parameters()).is_cuda
+    assert model.sample(10, random_state=0).shape == (10, 4) and np.isfinite(model.score(tables[1]))
+
+
+def test_other_tables(kind):
+    wide = pd.concat([simulate_losses(60, random_state=s).add_suffix(str(s)) for s in range(3)], axis=1)
+    for X in (wide, wide.iloc[:, :2], wide.round(2), wide * 1e6):
+        Y = kind(**SMALL).fit(X).sample(100, random_state=0)
+        assert list(Y) == list(X) and np.isfinite(Y).all(axis=None) and (Y >= 0).all(axis=None)
+
+
+CHECKED = [model(max_epochs=2, random_state=0, progress=False) for model in MODELS.values()]
+
+
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(CHECKED)
+def test_scikit_learn(estimator, check):
+    check(estimator)

@@ -1,0 +1,77 @@
+"""Properties of margins and metrics on generated tables, against literal transcriptions."""
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+
+from genmod_nb.data import MARGINS, GaussianMargin, LossLaw
+from genmod_nb.metrics import anderson_darling, kendall_error, kendall_function
+
+LOSS = st.one_of(st.just(0.0), st.floats(1e-6, 1e4), st.integers(1, 5).map(float))
+COLUMN = st.integers(2, 120).flatmap(lambda n: arrays(np.float64, n, elements=LOSS)).filter(lambda x: len(np.unique(x)) > 1)
+TABLES = st.tuples(st.integers(2, 25), st.integers(1, 4)).flatmap(
+    lambda s: st.tuples(*[arrays(np.float64, s, elements=st.integers(0, 6).map(float))] * 2))
+
+
+@settings(max_examples=200, deadline=None)
+@given(COLUMN)
+def test_gaussian_margin_is_a_law(x):
+    m = GaussianMargin().fit(x)
+    grid = np.r_[np.linspace(0, m.knots[-1], 500), m.knots[-1] + np.geomspace(1e-9, 100, 200) * m.knots[-1]]
+    F, log_f = m.cdf(grid), m.log_pdf(grid)
+    assert len(m.knots) <= 30 and 0 <= m.xi < 1 and m.beta > 0
+    assert (np.diff(m.cdf(m.knots)) > 0).all() and (np.diff(F) >= 0).all() and ((0 <= F) & (F <= 1)).all()
+    assert np.isfinite(log_f).all()
+    left, right = m.log_pdf(m.knots[-1:]), m.log_pdf(np.nextafter(m.knots[-1:], np.inf))
+    assert left == pytest.approx(right, abs=1e-6)                      # body and tail meet with one slope
+
+
+@settings(max_examples=200, deadline=None)
+@given(COLUMN, st.sampled_from(sorted(MARGINS)))
+def test_round_trip(x, kind):
+    m = MARGINS[kind]().fit(x)
+    probe = np.r_[x[x > 0], x[x > 0] * 1.37, x.max() * np.array([2.0, 10.0, 100.0])]
+    assert m.inverse(m.transform(probe)) == pytest.approx(probe, rel=1e-9)
+    if kind != "raw":
+        zero = m.inverse(m.transform(np.zeros(1)))[0]
+        assert 0 < zero < x[x > 0].min() / 2
+
+
+def literal_ad(real, fake):
+    n, total = len(real), 0.0
+    for x, y in zip(real.T, fake.T):
+        y = sorted(y)
+        u = [(sum(v <= w for v in x) + 1) / (n + 2) for w in y]
+        total += -n - sum((2 * i - 1) * (np.log(u[i - 1]) + np.log(1 - u[n - i])) for i in range(1, n + 1)) / n
+    return total / real.shape[1]
+
+
+def literal_kendall(X):
+    n = len(X)
+    return [sum(all(X[j, k] < X[i, k] for k in range(X.shape[1])) for j in range(n) if j != i) / (n - 1) for i in range(n)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(TABLES)
+def test_metrics_are_their_formulas(pair):
+    real, fake = pair
+    n = len(real)
+    assert anderson_darling(real, fake) / n == pytest.approx(literal_ad(real, fake) / n, abs=1e-12)
+    assert list(kendall_function(real)) == literal_kendall(real)
+    literal = sum(abs(a - b) for a, b in zip(sorted(literal_kendall(real)), sorted(literal_kendall(fake)))) / n
+    assert kendall_error(real, fake) == pytest.approx(literal, abs=1e-12)
+    assert 0 <= kendall_error(real, fake) <= 0.5
+
+
+def test_kendall_function_ignores_increasing_maps():
+    X = np.random.default_rng(0).random((300, 3))
+    assert (kendall_function(X) == kendall_function(np.exp(5 * X))).all()
+
+
+def test_law_density_is_the_derivative_of_its_distribution():
+    law, x = LossLaw(), np.geomspace(1e-4, 0.5, 200)[:, None] * np.ones(4)
+    h = 1e-6 * x
+    slope = (law.cdf(x + h) - law.cdf(x - h)) / (2 * h)
+    assert np.log(slope) == pytest.approx(law.margin_log_prob(x), abs=1e-4)
+    assert law.ppf(law.cdf(x)) == pytest.approx(x, rel=1e-8)
+    assert (law.margin_log_prob(-x) == -np.inf).all()

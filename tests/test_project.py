@@ -1,0 +1,111 @@
+"""The house itself: one source of truth, imports that flow one way, light imports, notebooks in order."""
+import ast
+import configparser
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+NUMBERED = [n for n in NOTEBOOKS if n.stem[:2].isdigit()]
+ORDER = {n.stem[3:]: int(n.stem[:2]) for n in NUMBERED}
+
+
+def cells(path, kind):
+    return ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+
+
+def settings():
+    config = configparser.ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini")
+    return config["DEFAULT"]
+
+
+def test_modules_import_only_from_lower_rooms():
+    for name, number in ORDER.items():
+        tree = ast.parse((ROOT / "genmod_nb" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("genmod_nb."):
+                assert ORDER[node.module.split(".")[1]] < number, (name, node.module)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_form(notebook):
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    first = "".join(content["cells"][0]["source"])
+    assert re.fullmatch(r"# .+\n+> .+", first.strip()), first
+    code = [c for c in content["cells"] if c["cell_type"] == "code"]
+    assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
+    for c in code:
+        source = "".join(c["source"])
+        if "label: fig-" in source:
+            assert "fig-cap:" in source and "fig-alt:" in source, source
+            assert any("image/png" in o.get("data", {}) for o in c["outputs"]), f"no picture stored: {source[:80]}"
+        if source.startswith("#| export"):
+            assert len(source.splitlines()) <= 40, source.splitlines()[1]
+        assert all(len(l) <= 100 for l in source.splitlines() if not l.startswith("#|")), source[:80]
+        assert not re.search(r"\b(TODO|FIXME)\b", source)
+    labels = re.findall(r"#\| label: ([\w-]+)", "\n".join(cells(notebook, "code")))
+    assert len(labels) == len(set(labels))
+
+
+def test_version_is_that_of_settings():
+    import genmod_nb
+    from importlib.metadata import version
+    assert genmod_nb.__version__ == settings()["version"] == version("genmod_nb")
+
+
+def test_every_requirement_is_pinned():
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+    pins = {canonicalize_name(k): v for k, v in pins.items()}
+    cfg = settings()
+    for key in [k for k in cfg if k.endswith("requirements")]:
+        for text in cfg[key].split():
+            requirement = Requirement(text)
+            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_imports_are_light():
+    heavy = ("matplotlib", "seaborn", "statsmodels", "skfolio", "pyvinecopulib", "optuna", "dask", "nbdev")
+    done = run(f"import sys, genmod_nb.vae, genmod_nb.cli; print([m for m in {heavy} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_without_extras():
+    hide = "import sys; [sys.modules.__setitem__(m, None) for m in ('skfolio', 'skfolio.datasets', 'pyvinecopulib', 'optuna', 'dask', 'distributed')]\n"
+    modules = "\n".join(f"import genmod_nb.{m}" for m in ORDER)
+    done = run(hide + modules + "\nfrom genmod_nb.data import load_losses\ntry: load_losses()\nexcept ImportError as e: print(e)")
+    assert done.returncode == 0 and "pip install 'genmod_nb[data]'" in done.stdout, done.stderr
+
+
+def test_readme_python_runs(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.+?)```", readme, flags=re.S)[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and "kendall_error" in done.stdout and (tmp_path / "model" / "config.json").is_file(), done.stderr
+
+
+def test_readme_commands_run(tmp_path, tables):
+    from genmod_nb.cli import main
+    import os
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [l.split()[1:] for block in re.findall(r"```bash\n(.+?)```", readme, flags=re.S) for l in block.splitlines() if l.startswith("genmod ")]
+    assert len(commands) == 3
+    tables[0].to_csv(tmp_path / "losses.csv")
+    tables[1].to_csv(tmp_path / "heldout.csv")
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        assert [main(c) for c in commands] == [0, 0, 0]
+    finally:
+        os.chdir(here)
