@@ -52,6 +52,8 @@ def output_markdown(output, stem, images, caption, alt):
             return ""
         return f"```{{.output}}\n{text_of(output['text']).rstrip()}\n```"
     data = output.get("data", {})
+    if "application/vnd.jupyter.widget-view+json" in data:     # a progress bar
+        return ""
     if "image/png" in data:
         images.mkdir(parents=True, exist_ok=True)
         (images / f"{stem}.png").write_bytes(base64.b64decode(text_of(data["image/png"])))
@@ -253,7 +255,7 @@ def execute(path):
 
 def execute_all(nbs):
     """Run every notebook, two at a time, the slowest first."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}    # no bars in stored outputs
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     paths = sorted(nbs.glob("*.ipynb"), key=lambda p: p.stat().st_size, reverse=True)
     with ProcessPoolExecutor(2) as pool, tqdm(total=len(paths), desc="notebooks", mininterval=0) as bar:
         for job in as_completed([pool.submit(execute, p) for p in paths]):
