@@ -405,7 +405,7 @@ class GaussianMargin:
         body = self._body().derivative()(np.clip(x, 0, self.knots[-1]))
         return np.where(x <= self.knots[-1], np.log(body), tail)
 
-# %% ../nbs/00_data.ipynb #8d345bcf
+# %% ../nbs/00_data.ipynb #638b6f45
 @patch
 def transform(self: GaussianMargin, x):
     "Scores; F is clipped below at 1/(4n)"
@@ -422,9 +422,9 @@ def inverse(self: GaussianMargin, z):
     x = self.knots[-1] + self.beta * np.expm1(self.xi * beyond) / self.xi
     inside = F < self.levels[-1]
     k = np.clip(np.searchsorted(self.levels, F[inside], side="right"), 1, len(self.knots) - 1)
-    body, f = self._body(), lambda x, level: body(x) - level
-    bracket = (self.knots[k - 1], self.knots[k])
-    x[inside] = elementwise.find_root(f, bracket, args=(F[inside],)).x
+    body, left, right = self._body(), self.knots[k - 1], self.knots[k]
+    level = np.clip(F[inside], body(left), body(right))     # rounding may step over a knot
+    x[inside] = elementwise.find_root(lambda x, F: body(x) - F, (left, right), args=(level,)).x
     return x
 
 @patch
