@@ -347,11 +347,13 @@ def fit_gpd(
     fit = optimize.minimize(lambda p: loss(*p), start, bounds=bounds, method="L-BFGS-B")
     return fit.x[0], np.exp(fit.x[1])
 
-# %% ../nbs/00_data.ipynb #d6cfe0c4
+# %% ../nbs/00_data.ipynb #c4413950
 def _knots(x):
     "Knots (value, F) of the body of a column, and the excesses over the last of them"
     n, zeros = len(x), np.sum(x == 0)
     value, count = np.unique(x[x > 0], return_counts=True)
+    apart = np.r_[True, np.diff(value) > 1e-9 * value[1:]]      # closer than that is a tie
+    value, count = value[apart], np.add.reduceat(count, np.flatnonzero(apart))
     midrank = (zeros + count.cumsum() - count / 2) / n
     above = n - zeros - count.cumsum()
     k = min(max(n // 10, min(20, n // 2)), above.max())
@@ -360,7 +362,7 @@ def _knots(x):
     pick = np.unique(np.searchsorted(midrank, np.linspace(midrank[0], midrank[-1], 28)))
     knots = np.r_[0, CLIP * value[0], value[pick]]
     levels = np.r_[0, 1 / (4 * n), midrank[pick]]
-    return knots, levels, x[x > knots[-1]] - knots[-1]
+    return knots, levels, x[x > (1 + 1e-9) * knots[-1]] - knots[-1]
 
 def _slopes(knots, levels, last):
     """Slopes at the knots that keep the cubic strictly increasing:

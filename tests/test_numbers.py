@@ -29,6 +29,7 @@ def test_gaussian_margin_is_a_law(x):
 @settings(max_examples=200, deadline=None)
 @given(COLUMN, st.sampled_from(sorted(MARGINS)))
 @example(np.array([0.0, 1161.0, 1161.0]), "gaussian")       # the only positive value is the last knot
+@example(np.array([1.0, 1e-6, np.nextafter(1e-6, 1)]), "gaussian")
 def test_round_trip(x, kind):
     m = MARGINS[kind]().fit(x)
     probe = np.r_[x[x > 0], x[x > 0] * 1.37, x.max() * np.array([2.0, 10.0, 100.0])]
