@@ -156,11 +156,10 @@ class VAEModule(GenerativeModule):
         h = self.decoder(z)
         return self.mean(h), self.scale(h, scalars)
 
-# %% ../nbs/03_vae.ipynb #eff1e069
+# %% ../nbs/03_vae.ipynb #1d1bc8d4
 @patch
 def noise(self: VAEModule, batch_size, generator):
-    eps = torch.randn(batch_size, self.latent_dim, generator=generator)
-    return {"eps": eps.to(self.mean.weight.device)}
+    return {"eps": torch.randn(batch_size, self.latent_dim, generator=generator)}
 
 @patch
 def terms(self: VAEModule, x, noise, scalars, state):
@@ -224,7 +223,7 @@ _CONSTRAINTS = {
     "divergence": [StrOptions(set(DIVERGENCES)), callable],
 }
 
-# %% ../nbs/03_vae.ipynb #4510c4ec
+# %% ../nbs/03_vae.ipynb #dbdc097d
 class VAE(Generator):
     "Variational autoencoder for a table of losses (Kingma and Welling 2014)"
     _parameter_constraints = {**Generator._parameter_constraints, **_CONSTRAINTS}
@@ -248,6 +247,7 @@ class VAE(Generator):
         validation_fraction: float = 0.1, # share of the rows kept for validation
         random_state=None,           # seed of initialisation, batches and noise
         device: str = None,          # "cpu" or "cuda"; None is the CPU
+        compile="auto",              # compile the training step: True, False, or where it pays
         progress: bool = True,       # show a bar if fitting takes more than two seconds
         verbose: bool = False,       # say on stderr what is done
     ):
@@ -258,7 +258,7 @@ class VAE(Generator):
         self.batch_size, self.max_epochs = batch_size, max_epochs
         self.early_stopping, self.patience = early_stopping, patience
         self.validation_fraction, self.random_state = validation_fraction, random_state
-        self.device, self.progress, self.verbose = device, progress, verbose
+        self.device, self.compile, self.progress, self.verbose = device, compile, progress, verbose
 
 # %% ../nbs/03_vae.ipynb #f945ec7e
 @patch
