@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'COMMANDS', 'USAGE', 'fit', 'ShortParam', 'sample', 'load', 'score', 'main']
 
-# %% ../nbs/10_cli.ipynb #2a0ccd05
+# %% ../nbs/10_cli.ipynb #c1f3cef1
 import json, os, sys, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from fastcore.script import Param, anno_parser
 import genmod_nb
 from .data import read_losses
 from .metrics import scorecard
-from .training import Generator
+from .training import Generator, model_folder
 from .vae import VAE
 
 # %% ../nbs/10_cli.ipynb #e98f81eb
@@ -63,7 +63,7 @@ def _model(kind, params):
     if unknown: raise ValueError(f"--param {unknown[0]}: {kind} takes {', '.join(known)}")
     return MODELS[kind](**params)
 
-# %% ../nbs/10_cli.ipynb #207fac31
+# %% ../nbs/10_cli.ipynb #2db845e9
 def fit(
     data: str,           # losses, csv or parquet: one column per feature, one row per observation
     model: str = "vae",  # which model to fit
@@ -76,12 +76,13 @@ def fit(
 ):
     "Fit a generative model to a table of losses and save it to a folder"
     if out is None: raise ValueError("--out: name the folder to write the model to")
-    params = dict(map(_param, param or [])) | {"random_state": seed, "progress": not quiet}
+    params = {"random_state": seed, "progress": not quiet} | dict(map(_param, param or []))
     if epochs is not None: params["max_epochs"] = epochs
-    unfitted, table = _model(model, params), read_losses(data)
-    _writable(Path(out))
+    unfitted, folder = _model(model, params), model_folder(out)
+    table = read_losses(data, allow_negative=unfitted.margins == "raw")
+    _writable(folder)
     fitted = unfitted.fit(table)
-    fitted.save(out)
+    fitted.save(folder)
     if not quiet:
         print(f"{model} fitted on {len(table)} rows x {table.shape[1]} columns "
               f"in {fitted.best_epoch_} epochs: {out}")
@@ -111,7 +112,7 @@ def load(
     "Return the model in a folder, whichever of the book's models it is; see `Generator.load`"
     return Generator.load(path)
 
-# %% ../nbs/10_cli.ipynb #81cb9fcc
+# %% ../nbs/10_cli.ipynb #608784cc
 def score(
     real: str,      # csv or parquet file of real rows, best ones that the model has not seen
     fake: str,      # csv or parquet file of generated rows, with the same columns
@@ -126,8 +127,10 @@ def score(
      "and the value that a perfect generator would reach")
     if reps < 1: raise ValueError(f"--reps {reps}: at least 1")
     path = None if out is None else _table_path(out)
-    tables = [None if f is None else read_losses(f) for f in (real, fake, train)]
-    card = scorecard(*tables, reps=reps, random_state=seed, progress=not quiet)
+    real, fake = read_losses(real, allow_negative=True), read_losses(
+        fake, allow_negative=True, allow_constant=True)
+    train = None if train is None else read_losses(train, allow_negative=True)
+    card = scorecard(real, fake, train, reps=reps, random_state=seed, progress=not quiet)
     if path is not None: _write_table(card, path, index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 

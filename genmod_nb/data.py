@@ -7,10 +7,11 @@ __all__ = ['REAL', 'FAKE', 'TICKERS', 'CLIP', 'MARGINS', 'load_losses', 'plot_co
            'simulate_losses', 'check_losses', 'read_losses', 'RawMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin',
            'Margins']
 
-# %% ../nbs/00_data.ipynb #333695b8
-import math
+# %% ../nbs/00_data.ipynb #29db8172
+import csv, gzip, math, re, zlib
 import numpy as np
 import pandas as pd
+import pyarrow
 from fastcore.basics import patch
 from functools import lru_cache
 from pathlib import Path
@@ -111,13 +112,13 @@ class LossLaw:
                    _symmetric([.80, .80, .85, .90, .80, .80]))
     columns = ("f1", "f2", "f3", "f4")
 
-# %% ../nbs/00_data.ipynb #e621c5c5
+# %% ../nbs/00_data.ipynb #53f72b92
 @patch
 def sf(self: LossLaw,
     X, # losses, shape (n, 4)
 ) -> np.ndarray: # P(X_j > x_j), shape (n, 4)
     "Return the survival function of each margin"
-    return 2 * stats.t.sf(np.asarray(X, float) / self.scale, self.margin_df)
+    return 2 * stats.t.sf(np.maximum(np.asarray(X, float), 0) / self.scale, self.margin_df)
 
 @patch
 def cdf(self: LossLaw,
@@ -142,7 +143,7 @@ def margin_log_prob(self: LossLaw,
     inside = np.log(2) + stats.t.logpdf(X / self.scale, self.margin_df) - np.log(self.scale)
     return np.where(X >= 0, inside, -np.inf)
 
-# %% ../nbs/00_data.ipynb #4cc98127
+# %% ../nbs/00_data.ipynb #8e527b78
 @patch
 def copula_log_prob(self: LossLaw,
     X, # losses, shape (n, 4)
@@ -161,7 +162,8 @@ def log_prob(self: LossLaw,
     X, # losses, shape (n, 4)
 ) -> np.ndarray: # log p(x), shape (n,), in nats per row
     "Return the log-density of the losses (Sklar's theorem)"
-    return self.copula_log_prob(X) + self.margin_log_prob(X).sum(1)
+    inside = (np.asarray(X) >= 0).all(1)
+    return np.where(inside, self.copula_log_prob(X) + self.margin_log_prob(X).sum(1), -np.inf)
 
 # %% ../nbs/00_data.ipynb #a2d08dff
 @patch
@@ -189,7 +191,7 @@ def simulate_losses(
     "Return rows drawn from the simulated law `LossLaw`"
     return LossLaw().sample(n, random_state)
 
-# %% ../nbs/00_data.ipynb #4a4c960b
+# %% ../nbs/00_data.ipynb #95a0bea0
 def _refuse(column, bad, what, advice):
     "Raise the one clear error: the column, the count, the first rows"
     where = ", ".join(str(i) for i in bad.index[bad][:3]) + (", ..." if bad.sum() > 3 else "")
@@ -197,17 +199,29 @@ def _refuse(column, bad, what, advice):
 
 def _number(column, x):
     "One column as float64"
+    odd = pd.api.types.is_complex_dtype(x) or isinstance(x.dtype, pd.SparseDtype)
+    if odd or x.dtype.kind in "mM":
+        _refuse(column, x.notna(), f"cells of type {x.dtype}", "turn them into plain numbers")
     try: return x.astype(np.float64)
-    except ValueError:
-        bad = x.notna() & pd.to_numeric(x, errors="coerce").isna()
-        _refuse(column, bad, f"cells that are not numbers, such as {x[bad].iloc[0]!r}",
+    except (ValueError, OverflowError, TypeError) as e:
+        cells = x[x.notna()].astype(object)
+        bad = cells.map(lambda cell: not _is_number(cell))
+        if not bad.any(): return x.where(x.notna(), np.nan).astype(np.float64)
+        if any(isinstance(cell, dict) for cell in cells): raise TypeError(str(e)) from None
+        _refuse(column, bad, f"cells that are not numbers, such as {cells[bad].iloc[0]!r}",
                 "drop the column or turn it into numbers")
 
-# %% ../nbs/00_data.ipynb #c810c63e
+def _is_number(cell):
+    "Can this cell be read as a real number?"
+    try: return float(cell) is not None
+    except (ValueError, OverflowError, TypeError): return False
+
+# %% ../nbs/00_data.ipynb #dcbf0bc5
 def check_losses(
     X,                            # a DataFrame or array of losses, shape (n, d)
-    min_rows: int = 20,           # refuse fewer; with 1 (rows to score) a column may be constant
+    min_rows: int = 20,           # refuse fewer
     allow_negative: bool = False, # accept negative numbers (a table that holds no losses)
+    allow_constant: bool = False, # accept constant columns (rows to score)
 ) -> pd.DataFrame: # the table in float64, columns named f1, f2, ... where it had no names
     """Return the table as a float64 DataFrame, or raise one `ValueError` that names what is wrong.
 
@@ -216,6 +230,8 @@ def check_losses(
     if not isinstance(X, pd.DataFrame):
         X = check_array(X, dtype=None, ensure_all_finite=False)
         X = pd.DataFrame(X, columns=[f"f{j + 1}" for j in range(X.shape[1])])
+    names = [c for c in X.columns if isinstance(c, bool) or not isinstance(c, (str, int, float))]
+    if names: raise ValueError(f"column name {names[0]!r}: a name must be a text or a number")
     duplicated = X.columns[X.columns.duplicated()]
     if len(duplicated):
         raise ValueError(f"duplicate column name '{duplicated[0]}': give each column its own")
@@ -231,41 +247,59 @@ def check_losses(
         if not allow_negative and (x < 0).any():
             _refuse(c, x < 0, "negative losses",
                     "Negative values in data are no losses; take absolute values or the loss side")
-        if min_rows > 1 and x.nunique() < 2:
+        if not allow_constant and x.nunique() < 2:
             _refuse(c, x.notna(), f"rows all equal to {x.iloc[0]:g}",
                     "a constant column has no law; drop it")
     return X
 
-# %% ../nbs/00_data.ipynb #baa7d04a
+# %% ../nbs/00_data.ipynb #0f51974c
 def _sniff(path):
     "How to read this csv: separator, decimal mark, header or none"
-    import csv, gzip
-    opener = gzip.open if path.suffix == ".gz" else open
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig", errors="replace") as f:
         lines = [l for l in (f.readline() for _ in range(50)) if l.strip()]
-    if not lines: raise ValueError(f"{path} is empty")
-    counts = {s: lines[0].count(s) for s in ";\t,|"}
-    otherwise = r"\s+" if len(lines[0].split()) > 1 else ","
-    sep = next((s for s in ";\t|," if counts[s]), otherwise)
-    cells = next(csv.reader(lines[:1], delimiter=sep)) if sep != r"\s+" else lines[0].split()
-    decimal = "," if sep == ";" and any("," in l for l in lines[1:]) else "."
-    number = pd.to_numeric(pd.Series(cells).str.replace(decimal, "."), errors="coerce")
-    header = None if number.notna().sum() > len(cells) / 2 else 0
-    return dict(sep=sep, decimal=decimal, header=header)
+    skip = 1 if lines and re.fullmatch(r"sep=.\s*", lines[0]) else 0      # Excel's first line
+    if not lines[skip:]: raise ValueError(f"{path} is empty")
+    plain = [re.sub(r'"[^"]*"', "", l) for l in lines[skip:]]
+    steady = [s for s in ";\t|," if len({l.count(s) for l in plain}) == 1 and s in plain[0]]
+    some = [s for s in ";\t|," if s in plain[0]]
+    sep = (steady or some or [r"\s+" if len(plain[0].split()) > 1 else ","])[0]
+    spaced = sep == r"\s+"
+    decimal = "," if sep in ";\t" and any("," in l for l in plain[1:]) else "."
+    split = [l.split() for l in lines] if spaced else list(csv.reader(lines, delimiter=sep))
+    rows = [[c.strip() for c in r] for r in split[skip:]]
+    header = 0 if _is_header(rows, decimal) else None
+    if header == 0 and not spaced and len(set(rows[0])) < len([c for c in rows[0] if c]):
+        twice = next(c for c in rows[0] if rows[0].count(c) > 1 and c)
+        raise ValueError(f"duplicate column name '{twice}': give each column its own")
+    return dict(sep=sep, decimal=decimal, header=header, skiprows=skip, skipinitialspace=True)
+
+# %% ../nbs/00_data.ipynb #53f965c8
+def _is_header(rows, decimal):
+    "Does the first row hold names? Numbers are names only where they count or label the columns"
+    number = lambda c: _is_number(c.replace(decimal, "."))
+    first, whole = [c for c in rows[0] if c], lambda c: c.isdigit()
+    if not first or sum(map(number, first)) <= len(rows[0]) / 2: return True
+    if not all(map(whole, first)) or len(set(first)) < len(first): return False
+    counts = first in ([str(i) for i in range(len(first))], [str(i + 1) for i in range(len(first))])
+    fractions = any(number(c) and not whole(c) for row in rows[1:] for c in row[1:])
+    return len(rows) > 1 and fractions and (counts or not rows[0][0] or len(first) == len(rows[0]))
 
 def _counts_rows(name, x):
     "Does this first column number or date the rows instead of holding losses?"
-    unnamed = (not isinstance(name, str) or name.startswith("Unnamed")
-               or name.lower() in ("", "index", "id", "date", "time"))
-    if pd.api.types.is_integer_dtype(x):
-        steps_of_one = bool((x.diff().iloc[1:] == 1).all())
-        return steps_of_one and (unnamed or x.iloc[0] in (0, 1))
-    if pd.api.types.is_numeric_dtype(x): return False
-    return bool(pd.to_datetime(x, errors="coerce", format="mixed").notna().all())
+    named = isinstance(name, str)
+    label = named and (name.startswith("Unnamed") or bool(re.fullmatch(
+        r"|index|date|time|day|row|no\.?|nr\.?|(\w+_)?id", name.strip().lower())))
+    if pd.api.types.is_numeric_dtype(x):
+        steps_of_one = len(x) > 1 and bool((x.diff().iloc[1:] == 1).all())
+        return (label and x.is_unique) or (steps_of_one and (not named or x.iloc[0] in (0, 1)))
+    dates = pd.to_datetime(x, errors="coerce", format="mixed", utc=True)
+    return bool(dates.notna().all())
 
-# %% ../nbs/00_data.ipynb #3199d61f
+# %% ../nbs/00_data.ipynb #1269b9bc
 def read_losses(
-    path, # a .csv, .tsv, .txt (also .gz) or .parquet file
+    path,     # a .csv, .tsv, .txt (also .gz) or .parquet file
+    **checks, # arguments of `check_losses`
 ) -> pd.DataFrame: # the checked table, float64, one column per feature
     """Return the table of losses in a csv or parquet file, checked by `check_losses`.
 
@@ -274,29 +308,28 @@ def read_losses(
     and `ValueError` for one that holds no table of losses."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
     try:
         if suffix in (".parquet", ".pq"):
             X = pd.read_parquet(path)
         elif suffix in (".csv", ".tsv", ".txt"):
-            X = pd.read_csv(path, encoding="utf-8-sig", **_sniff(path))
+            compression = "gzip" if path.suffix.lower() == ".gz" else None
+            X = pd.read_csv(path, encoding="utf-8-sig", compression=compression, **_sniff(path))
         else:
             raise ValueError(f"{path}: cannot read '{path.suffix}' files; "
                              "give a .csv or a .parquet file")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as e:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError,
+            EOFError, zlib.error, csv.Error, pyarrow.ArrowException) as e:
         raise ValueError(f"{path} cannot be read as a table: {e}") from e
-    if X.shape[1] > 2 and len(X) > 1 and _counts_rows(X.columns[0], X.iloc[:, 0]):
+    empty = [c for c in X.columns[1:] if str(c).startswith("Unnamed") and X[c].isna().all()]
+    X = X.drop(columns=empty)                       # separators at the end of each line
+    if X.shape[1] > 1 and len(X) and _counts_rows(X.columns[0], X.iloc[:, 0]):
         X = X.set_index(X.columns[0])
     if not all(isinstance(c, str) for c in X.columns):
         X.columns = [f"f{j + 1}" for j in range(X.shape[1])]
-    duplicated = [c for c in X.columns
-                  if c.rsplit(".", 1)[0] in X.columns and c.rsplit(".", 1)[-1].isdigit()]
-    if duplicated:
-        name = duplicated[0].rsplit(".", 1)[0]
-        raise ValueError(f"duplicate column name '{name}': give each column its own")
-    return check_losses(X)
+    return check_losses(X, **checks)
 
-# %% ../nbs/00_data.ipynb #911ab683
+# %% ../nbs/00_data.ipynb #51eb0255
 class RawMargin:
     "The identity; its own density is the fitted normal law"
     def fit(self, x):
@@ -306,8 +339,9 @@ class RawMargin:
     def inverse(self, z): return z
     def log_det(self, x): return np.zeros_like(x)
     def log_pdf(self, x): return stats.norm.logpdf(x, self.loc, self.scale)
+    def sound(self): return self.scale > 0
 
-# %% ../nbs/00_data.ipynb #49d7ae8c
+# %% ../nbs/00_data.ipynb #f3adc941
 CLIP = 0.4    # of the smallest positive training value;
               # below one half, so that a zero stays apart from it
 
@@ -322,9 +356,10 @@ class LogMargin:
     def inverse(self, z): return np.exp(self.loc + self.scale * z)
     def log_det(self, x): return -np.log(self.scale * np.maximum(x, self.clip))
     def log_pdf(self, x):
-        # a zero is a single point: this leaves the integral alone
-        x = np.where(x > 0, x, self.clip)
-        return stats.norm.logpdf(np.log(x), self.loc, self.scale) - np.log(x)
+        inside, x = x >= 0, np.where(x > 0, x, self.clip)     # a zero counts as its clipped value
+        log_f = stats.norm.logpdf(np.log(x), self.loc, self.scale) - np.log(x)
+        return np.where(inside, log_f, -np.inf)
+    def sound(self): return self.scale > 0 and self.clip > 0
 
 # %% ../nbs/00_data.ipynb #38d66648
 def fit_gpd(
@@ -347,7 +382,7 @@ def fit_gpd(
     fit = optimize.minimize(lambda p: loss(*p), start, bounds=bounds, method="L-BFGS-B")
     return fit.x[0], np.exp(fit.x[1])
 
-# %% ../nbs/00_data.ipynb #c4413950
+# %% ../nbs/00_data.ipynb #c70f5e84
 def _knots(x):
     "Knots (value, F) of the body of a column, and the excesses over the last of them"
     n, zeros = len(x), np.sum(x == 0)
@@ -357,11 +392,11 @@ def _knots(x):
     midrank = (zeros + count.cumsum() - count / 2) / n
     above = n - zeros - count.cumsum()
     k = min(max(n // 10, min(20, n // 2)), above.max())
-    body = above >= k
+    body = (above >= k) | (np.arange(len(value)) <= np.searchsorted(midrank, 0.5))
     value, midrank = value[body], midrank[body]
     pick = np.unique(np.searchsorted(midrank, np.linspace(midrank[0], midrank[-1], 28)))
     knots = np.r_[0, CLIP * value[0], value[pick]]
-    levels = np.r_[0, 1 / (4 * n), midrank[pick]]
+    levels = np.r_[0, max(zeros, 0.25) / n, midrank[pick]]
     return knots, levels, x[x > (1 + 1e-9) * knots[-1]] - knots[-1]
 
 def _slopes(knots, levels, last):
@@ -371,47 +406,53 @@ def _slopes(knots, levels, last):
     # 2.5: Fritsch and Carlson (1980) ask for 3
     limit = 2.5 * np.minimum(secant, np.r_[secant[1:], np.inf])
     slopes = interpolate.PchipInterpolator(knots[1:], levels[1:]).derivative()(knots)
-    slopes[:2] = secant[0]
+    slopes[:2] = secant[0]                          # straight from 0 to the first knot
     slopes[1:-1] = np.minimum(slopes[1:-1], limit[:-1])
     slopes[-1] = np.clip(last, 0.05 * secant[-1], 2.5 * secant[-1])
     return slopes
 
-# %% ../nbs/00_data.ipynb #341c6053
+# %% ../nbs/00_data.ipynb #1759367d
 class GaussianMargin:
     "Normal scores under a spline body and a generalised Pareto tail"
     def fit(self, x):
-        self.knots, self.levels, excess = _knots(x)
+        self.unit = x.max()     # the spline is built on x / unit, so that no unit overflows it
+        x = np.where(x < 1e-60 * self.unit, 0, x / self.unit)
+        knots, self.levels, excess = _knots(x)
         self.sf_u = 1 - self.levels[-1]
-        beta = fit_gpd(excess)[1] if len(excess) else np.inf
-        self.slopes = _slopes(self.knots, self.levels, self.sf_u / beta)
-        self.beta = self.sf_u / self.slopes[-1]
-        self.xi = fit_gpd(excess, self.beta)[0] if len(excess) else 1e-9
+        last = self.sf_u / fit_gpd(excess)[1] if len(excess) else np.inf
+        self.slopes = _slopes(knots, self.levels, last)
+        beta = self.sf_u / self.slopes[-1]
+        self.xi = fit_gpd(excess, beta)[0] if len(excess) else 1e-9
+        self.knots, self.beta = self.unit * knots, self.unit * beta
+        self.clip = self.knots[1] / (2 if (x == 0).any() else 1)
         return self
 
-    def _body(self): return interpolate.CubicHermiteSpline(self.knots, self.levels, self.slopes)
+    def _body(self, x, order=0):
+        "The spline, or its derivative, at x within the body"
+        spline = interpolate.CubicHermiteSpline(self.knots / self.unit, self.levels, self.slopes)
+        return spline(np.clip(x, 0, self.knots[-1]) / self.unit, order)
     def _excess(self, x): return np.maximum(x - self.knots[-1], 0) / self.beta
 
     def cdf(self, x):
         "F(x)"
-        body = self._body()(np.clip(x, 0, self.knots[-1]))
-        return np.where(x <= self.knots[-1], body, -np.expm1(self.logsf(x)))
+        return np.where(x <= self.knots[-1], self._body(x), -np.expm1(self.logsf(x)))
     def logsf(self, x):
         "log(1 - F(x))"
         tail = np.log(self.sf_u) - np.log1p(self.xi * self._excess(x)) / self.xi
-        body = self._body()(np.clip(x, 0, self.knots[-1]))
-        return np.where(x <= self.knots[-1], np.log1p(-body), tail)
+        return np.where(x <= self.knots[-1], np.log1p(-self._body(x)), tail)
     def log_pdf(self, x):
-        "log f(x)"
+        "log f(x); a zero counts as its clipped value, which leaves the integral alone"
+        inside, x = x >= 0, np.where(x == 0, self.clip, x)
         log_stretch = np.log1p(self.xi * self._excess(x))
         tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * log_stretch
-        body = self._body().derivative()(np.clip(x, 0, self.knots[-1]))
-        return np.where(x <= self.knots[-1], np.log(body), tail)
+        body = np.log(self._body(x, 1)) - np.log(self.unit)
+        return np.where(inside, np.where(x <= self.knots[-1], body, tail), -np.inf)
 
-# %% ../nbs/00_data.ipynb #638b6f45
+# %% ../nbs/00_data.ipynb #82385a9f
 @patch
 def transform(self: GaussianMargin, x):
-    "Scores; F is clipped below at 1/(4n)"
-    x = np.maximum(x, self.knots[1])
+    "Scores, of values clipped from below"
+    x = np.maximum(x, self.clip)
     F = self.cdf(x)
     lower, upper = special.ndtri(np.minimum(F, 0.5)), -special.ndtri_exp(self.logsf(x))
     return np.where(F < 0.5, lower, upper)
@@ -424,18 +465,28 @@ def inverse(self: GaussianMargin, z):
     x = self.knots[-1] + self.beta * np.expm1(self.xi * beyond) / self.xi
     inside = F < self.levels[-1]
     k = np.clip(np.searchsorted(self.levels, F[inside], side="right"), 1, len(self.knots) - 1)
-    body, left, right = self._body(), self.knots[k - 1], self.knots[k]
-    level = np.clip(F[inside], body(left), body(right))     # rounding may step over a knot
-    x[inside] = elementwise.find_root(lambda x, F: body(x) - F, (left, right), args=(level,)).x
+    left, right = self.knots[k - 1], self.knots[k]
+    level = np.clip(F[inside], self._body(left), self._body(right))    # rounding may pass a knot
+    root = elementwise.find_root(lambda x, F: self._body(x) - F, (left, right), args=(level,))
+    x[inside] = root.x
     return x
 
 @patch
 def log_det(self: GaussianMargin, x):
     "log dT/dx = log f(x) - log phi(T(x)), at the clipped value"
-    x = np.maximum(x, self.knots[1])
+    x = np.maximum(x, self.clip)
     return self.log_pdf(x) - stats.norm.logpdf(self.transform(x))
 
-# %% ../nbs/00_data.ipynb #fdb5c895
+@patch
+def sound(self: GaussianMargin):
+    "Are these numbers, perhaps read from a file, those of a law?"
+    k, F, s = self.knots, self.levels, self.slopes
+    return (k.ndim == F.ndim == s.ndim == 1 and len(k) == len(F) == len(s) >= 3
+            and k[0] == F[0] == 0 and (np.diff(k) > 0).all() and (np.diff(F) > 0).all()
+            and (s > 0).all() and 0 < self.sf_u < 1 and np.isclose(self.sf_u, 1 - F[-1])
+            and self.beta > 0 and 0 < self.xi < 1 and self.unit > 0 and 0 < self.clip < k[2])
+
+# %% ../nbs/00_data.ipynb #34e22e40
 MARGINS = {"raw": RawMargin, "log": LogMargin, "gaussian": GaussianMargin}
 
 class Margins(TransformerMixin, BaseEstimator):
@@ -449,6 +500,7 @@ class Margins(TransformerMixin, BaseEstimator):
         raises `ValueError` on an unknown kind or a bad table"""
         if self.kind not in MARGINS:
             raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
+        self.names_ = list(X.columns) if isinstance(X, pd.DataFrame) else None
         X = check_losses(X, min_rows=2, allow_negative=self.kind == "raw")
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
@@ -460,6 +512,9 @@ class Margins(TransformerMixin, BaseEstimator):
         A = np.asarray(X, dtype=np.float64)
         if A.ndim != 2 or A.shape[1] != self.n_features_in_:
             raise ValueError(f"X has shape {A.shape}: {self.n_features_in_} columns were fitted")
+        if self.names_ and isinstance(X, pd.DataFrame) and list(X.columns) != self.names_:
+            raise ValueError(f"X has columns {list(X.columns)}: {self.names_} were fitted")
+        if not np.isfinite(A).all(): raise ValueError("X holds NaN or inf")
         return np.column_stack([getattr(m, method)(a) for m, a in zip(self.columns_, A.T)])
 
 # %% ../nbs/00_data.ipynb #d8997bee

@@ -156,7 +156,12 @@ def noise_floor(
                              kendall_error=kendall_error(held, fake)))
     return pd.DataFrame(rows)
 
-# %% ../nbs/01_metrics.ipynb #2a8929e4
+# %% ../nbs/01_metrics.ipynb #9da124a1
+def _ratio(a, b):
+    "a / b; 0 where both are zero, infinite where only b is"
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return np.where(b > 0, a / np.where(b > 0, b, 1), np.where(a > 0, np.inf, b))
+
 def tail_error(
     real,            # real table, shape (n, d)
     fake,            # generated table, shape (m, d), same columns
@@ -169,9 +174,10 @@ def tail_error(
     Raises `ValueError` unless 0 <= q < 1."""
     if not 0 <= q < 1: raise ValueError(f"q={q}: choose a level in [0, 1)")
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
-    top = slice(min(int(np.ceil(q * len(real))), len(real) - 1), None)
+    top = slice(min(int(q * len(real) + 1e-9), len(real) - 1), None)
     x, y = np.sort(real, axis=0)[top], np.sort(fake, axis=0)[top]
-    return float(np.mean(np.abs(x - y).sum(0) / np.abs(x).sum(0)))
+    gap, size = np.abs(x - y).sum(0), np.abs(x).sum(0)
+    return float(np.mean(_ratio(gap, size)))
 
 # %% ../nbs/01_metrics.ipynb #c35317c0
 def tail_dependence(
@@ -221,7 +227,7 @@ def two_sample(
     with threadpool_limits(1):
         return float(cross_val_score(classifier, X, y, cv=folds).mean())
 
-# %% ../nbs/01_metrics.ipynb #b5422fce
+# %% ../nbs/01_metrics.ipynb #ed30137e
 def novelty(
     train, # training table, shape (n, d)
     test,  # held-out table, shape (m, d)
@@ -239,7 +245,8 @@ def novelty(
     near = {k: np.median(tree.query(margins.transform(positive(t)))[0])
             for k, t in (("fake", fake), ("test", test))}
     copies = cKDTree(train).query(fake)[0] == 0
-    return pd.Series({**near, "ratio": near["fake"] / near["test"], "copies": copies.mean()})
+    ratio = float(_ratio(near["fake"], near["test"]))
+    return pd.Series({**near, "ratio": ratio, "copies": copies.mean()})
 
 # %% ../nbs/01_metrics.ipynb #9d989281
 DISTANCES = dict(anderson_darling=anderson_darling,

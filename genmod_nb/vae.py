@@ -260,14 +260,14 @@ class VAE(Generator):
         self.validation_fraction, self.random_state = validation_fraction, random_state
         self.device, self.compile, self.progress, self.verbose = device, compile, progress, verbose
 
-# %% ../nbs/03_vae.ipynb #f945ec7e
+# %% ../nbs/03_vae.ipynb #a772db30
 @patch
 def build(self: VAE, n_features: int) -> VAEModule:
     """Return the module that these arguments describe, freshly initialised.
 
     Raises `ValueError` on widths that are not positive."""
     for name, widths in (("encoder", self.encoder), ("decoder", self.decoder)):
-        if not all(isinstance(w, Integral) and w > 0 for w in widths):
+        if not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in widths):
             raise ValueError(f"{name}={widths!r}: "
                              "give the widths of its hidden layers, such as (64, 64)")
     build_prior = PRIORS[self.prior] if isinstance(self.prior, str) else self.prior.build

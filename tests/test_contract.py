@@ -243,3 +243,74 @@ CHECKED = [model(max_epochs=2, random_state=0, progress=False) for model in MODE
 @parametrize_with_checks(CHECKED)
 def test_scikit_learn(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("name, value", [("knots", lambda v: v[:5]), ("knots", lambda v: v[::-1]), ("knots", lambda v: v - 1), ("levels", lambda v: 2 * v),
+                                         ("slopes", lambda v: -v), ("xi", lambda v: v * 0), ("beta", lambda v: -v), ("sf_u", lambda v: v + 1),
+                                         ("knots", lambda v: v[:, None]), ("xi", lambda v: np.repeat(v, 2)), ("unit", lambda v: -v)])
+def test_damaged_margins(kind, fitted, tmp_path, name, value):
+    from safetensors.numpy import load_file, save_file
+    folder = fitted.save(tmp_path / "model")
+    arrays = load_file(folder / "model.safetensors")
+    arrays[f"margins.0.{name}"] = np.ascontiguousarray(value(arrays[f"margins.0.{name}"]))
+    save_file(arrays, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="margin 1"):
+        kind.load(folder)
+
+
+@pytest.mark.parametrize("change", [dict(n_features=10 ** 9), dict(n_features=True), dict(columns="abcd"), dict(columns=["a", "a", "b", "c"]),
+                                    dict(params={"depth": 3}), dict(params={"max_epochs": "many"})])
+def test_damaged_config(kind, fitted, tmp_path, change):
+    folder = fitted.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match="model"):
+        kind.load(folder)
+
+
+def test_huge_config_asks_for_no_memory(fitted, tmp_path):
+    folder = fitted.save(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["params"]["encoder"] = [100_000, 100_000, 100_000]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit"):
+        Generator.load(folder)
+
+
+def test_save_over_its_own_folder(fitted, tables, tmp_path, monkeypatch):
+    fitted.save(tmp_path / "a")
+    monkeypatch.chdir(tmp_path / "a")
+    fitted.save(".")
+    assert sorted(os.listdir(tmp_path / "a")) == ["config.json", "model.safetensors"] and os.listdir(tmp_path) == ["a"]
+    (tmp_path / "a" / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError):
+        fitted.save(tmp_path / "a")
+
+
+def test_numpy_arguments_are_saved(kind, tables, tmp_path):
+    model = kind(**SMALL | dict(max_epochs=np.int64(2), early_stopping=np.bool_(True))).fit(tables[0])
+    assert kind.load(model.save(tmp_path / "m")).max_epochs == 2
+
+
+def test_threads_do_not_disturb_each_other(kind, tables):
+    from concurrent.futures import ThreadPoolExecutor
+    fit = lambda seed: kind(**SMALL | dict(random_state=seed)).fit(tables[0]).sample(5, random_state=0).to_numpy()
+    alone = [fit(s) for s in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(fit, range(6)))
+    assert all((a == b).all() for a, b in zip(alone, together))
+
+
+def test_bad_n_draws(fitted, tables):
+    for n in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="n_draws"):
+            fitted.score_samples(tables[1], n_draws=n)
+    assert np.isfinite(fitted.score_samples(tables[1].head(5), n_draws=np.int64(3))).all()
+
+
+def test_diverged_model_is_not_fitted(kind, tables):
+    from sklearn.exceptions import NotFittedError
+    model = kind(**SMALL | dict(lr=1e30, max_epochs=50))
+    with pytest.raises(FloatingPointError):
+        model.fit(tables[0])
+    assert model.failure_

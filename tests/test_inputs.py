@@ -210,3 +210,99 @@ def test_read_losses_dialects(tmp_path, text):
     (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
     X = read_losses(tmp_path / "a.csv")
     assert X.shape == (30, 3) and X.columns[1] == "b" and X.columns[0].startswith("a")
+
+
+def test_command_line_refuses_a_foreign_folder_before_the_work(losses, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "config.json").write_text("{}")
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    status, err = genmod(capsys, "fit", losses, "--out", tmp_path / "full", "--epochs", 1_000_000)
+    assert status == 2 and "not a model folder" in err
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+def test_command_line_scores_what_it_samples(losses, tmp_path, capsys):
+    """A collapsed model on the raw scale generates negative and constant columns; score says how bad they are."""
+    fit = ["fit", losses, "--out", tmp_path / "m", "--epochs", 2, "--quiet", "--param", "margins=raw", "decoder_noise=false", "sigma=1"]
+    assert genmod(capsys, *fit)[0] == 0
+    assert genmod(capsys, "sample", tmp_path / "m", "-n", 100, "--out", tmp_path / "x.csv")[0] == 0
+    assert genmod(capsys, "score", losses, tmp_path / "x.csv", "--reps", 3)[0] == 0
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta2"])
+def test_unusable_device(losses, tmp_path, capsys, device):
+    status, err = genmod(capsys, "fit", losses, "--out", tmp_path / "m", "--param", f"device={device}")
+    assert status == 2 and "device" in err and "Traceback" not in err
+
+
+NUMBERED = pd.DataFrame(np.random.default_rng(0).random((40, 3)), columns=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("write, columns", [
+    (lambda t, p: t.set_axis(range(3), axis=1).to_csv(p, index=False), 3), (lambda t, p: t.set_axis(range(3), axis=1).to_csv(p), 3),
+    (lambda t, p: t.set_axis([2018, 2019, 2020], axis=1).to_csv(p, index=False), 3), (lambda t, p: t.sample(frac=0.9, random_state=0).to_csv(p), 3),
+    (lambda t, p: t.rename_axis("policy_id").set_axis(range(1000, 1080, 2)).to_csv(p), 3),
+    (lambda t, p: t.set_axis(pd.date_range("2020-03-20", periods=40, tz="Europe/Paris")).to_csv(p), 3),
+    (lambda t, p: p.write_text("sep=;\n" + t.to_csv(index=False, sep=";", decimal=",")), 3),
+    (lambda t, p: p.write_text(t.to_csv(index=False).replace("\n", ",\n")), 3), (lambda t, p: p.write_text(t.to_csv(index=False).replace(",", ", ")), 3),
+    (lambda t, p: t.rename(columns=dict(b="a.1")).to_csv(p, index=False), 3), (lambda t, p: t.rename(columns=dict(a="a; in EUR|x")).to_csv(p, index=False), 3),
+])
+def test_read_losses_headers_and_indices(tmp_path, write, columns):
+    path = tmp_path / "t.csv"
+    write(NUMBERED.round(4), path)
+    X = read_losses(path)
+    assert X.shape[1] == columns and len(X) in (36, 40) and X.max(axis=None) < 1
+    assert all(c == c.strip() for c in X.columns)
+
+
+def test_read_losses_does_not_take_an_index_for_a_loss(tmp_path):
+    NUMBERED[["a"]].to_csv(tmp_path / "one.csv")
+    with pytest.raises(ValueError, match="2 columns"):
+        read_losses(tmp_path / "one.csv")
+
+
+def test_read_losses_damaged_archive(tmp_path):
+    NUMBERED.to_csv(tmp_path / "t.csv.gz")
+    data = (tmp_path / "t.csv.gz").read_bytes()
+    for bad in (data[:-20], data[:40] + b"\0" * 40 + data[80:]):
+        (tmp_path / "bad.csv.gz").write_bytes(bad)
+        with pytest.raises(ValueError, match="bad.csv.gz"):
+            read_losses(tmp_path / "bad.csv.gz")
+
+
+@pytest.mark.parametrize("column", [pd.Series(pd.date_range("2020", periods=40)), NUMBERED.a + 1j, pd.Series([10 ** 400] * 40, dtype=object),
+                                    pd.Series([pd.NA] * 40, dtype=object), pd.arrays.SparseArray([0.0, 1.0] * 20),
+                                    pd.Series(["x"] * 40, dtype="category"), pd.Series(pd.period_range("2020", periods=40))])
+def test_check_losses_odd_types(column):
+    with pytest.raises(ValueError, match="column 'd'"):
+        check_losses(NUMBERED.assign(d=column))
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "bool", "float32", object])
+def test_check_losses_usual_types(dtype):
+    X = check_losses((NUMBERED * 100).round().mod(2).astype("int64").astype(dtype))
+    assert (X.dtypes == np.float64).all()
+
+
+def test_check_losses_names():
+    for names in ([("a", 1), ("a", 2), ("b", 1)], pd.date_range("2020", periods=3)):
+        with pytest.raises(ValueError, match="column name"):
+            check_losses(NUMBERED.set_axis(pd.Index(list(names), tupleize_cols=False), axis=1))
+
+
+def test_column_order_is_checked_for_names_that_are_numbers(kind):
+    X = NUMBERED.set_axis(range(3), axis=1)
+    model = kind(**SMALL).fit(X)
+    assert list(model.sample(2)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="feature"):
+        model.score(X[[2, 1, 0]])
+    with pytest.raises(ValueError, match="fitted"):
+        model.margins_.transform(X[[2, 1, 0]])
+
+
+def test_tail_error_is_its_formula():
+    real = np.arange(1.0, 31)[:, None]
+    fake = real.copy()
+    fake[28] = 29.5        # i > 28.5: the 29th and 30th order statistics
+    assert tail_error(real, fake) == pytest.approx(0.5 / 59)
+    assert tail_error(0 * real, 0 * real) == 0 and tail_error(0 * real, fake) == np.inf

@@ -77,3 +77,39 @@ def test_law_density_is_the_derivative_of_its_distribution():
     assert np.log(slope) == pytest.approx(law.margin_log_prob(x), abs=1e-4)
     assert law.ppf(law.cdf(x)) == pytest.approx(x, rel=1e-8)
     assert (law.margin_log_prob(-x) == -np.inf).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6])
+def test_zeros_keep_their_share(share):
+    """The scores of a column with zeros are as near to normal as an atom allows, and samples have its mean."""
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(720) < share, 0, 0.01 * np.abs(rng.standard_t(4, 720)))
+    share, m = (x == 0).mean(), GaussianMargin().fit(x)
+    z = m.transform(x)
+    assert abs(z.mean()) < 0.1 + share and 0.6 < z.std() < 1.1
+    draws = m.inverse(rng.normal(size=100_000))
+    assert draws.mean() == pytest.approx(x.mean(), rel=0.1)
+    assert (draws < x[x > 0].min()).mean() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("x", [[0.0] * 70 + [1.0] * 30, [0.0] * 40 + [100.0] * 50 + [500.0] * 10, [1.0] * 50 + [2.0] * 50, [1.0] * 499 + [0.5]])
+def test_ties_have_a_tail_no_longer_than_their_own(x):
+    x = np.array(x)
+    draws = GaussianMargin().fit(x).inverse(np.random.default_rng(0).normal(size=100_000))
+    assert (draws > 2 * x.max()).mean() < 0.05 and draws.mean() < 2 * x.mean()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-120, 1e120, 1e200])
+def test_any_unit(scale):
+    x = np.abs(np.random.default_rng(0).standard_t(4, 300))
+    m, reference = GaussianMargin().fit(scale * x), GaussianMargin().fit(x)
+    assert m.transform(scale * x) == pytest.approx(reference.transform(x), abs=1e-6)
+    assert m.inverse(np.linspace(-4, 4, 50)) == pytest.approx(scale * reference.inverse(np.linspace(-4, 4, 50)), rel=1e-6)
+    assert m.log_pdf(scale * x) == pytest.approx(reference.log_pdf(x) - np.log(scale), abs=1e-6)
+
+
+def test_no_density_below_zero():
+    law, bad = LossLaw(), np.array([[-0.01, 0.01, 0.01, 0.01]])
+    assert law.log_prob(bad) == -np.inf and law.cdf(bad)[0, 0] == 0 and law.sf(bad)[0, 0] == 1
+    for kind in ("gaussian", "log"):
+        assert MARGINS[kind]().fit(np.arange(1.0, 50)).log_pdf(np.array([-1.0])) == -np.inf

@@ -1,0 +1,183 @@
+"""The engine: stacks, players, state, failures; each against what it should be by other means."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genmod_nb import training
+from genmod_nb.training import GenerativeModule, Member, Player, steady, train_members
+from genmod_nb.vae import VAE
+
+
+def members(tables, seeds, **arguments):
+    """Unfitted models and what the engine needs of each."""
+    models = [VAE(random_state=s, progress=False, encoder=(16,), decoder=(16,), **arguments) for s in seeds]
+    ready = [m._prepare(tables[0]) for m in models]
+    for i, member in enumerate(ready):
+        member.index = i
+    return models, ready
+
+
+def run(tables, seeds, path, size, **arguments):
+    models, ready = members(tables, seeds, **arguments)
+    with steady(0):
+        for done in train_members(ready, path, size):
+            models[done.index]._learn(done, path)
+    return models
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.module_.parameters()])
+
+
+def test_a_member_does_not_depend_on_its_stack(tables):
+    alone = run(tables, [5], "stacked", 1, max_epochs=40, patience=15)[0]
+    for seeds, size in (([5, 1], 2), ([3, 5, 1, 2], 4), (list(range(9)), 4), (list(range(8)), 8)):
+        model = run(tables, seeds, "stacked", size, max_epochs=40, patience=15)[seeds.index(5)]
+        assert model.best_epoch_ == alone.best_epoch_ and model.history_.epoch.max() == alone.history_.epoch.max()
+        assert weights(model) == pytest.approx(weights(alone), abs=1e-6)
+        assert model.sample(100, random_state=0).to_numpy() == pytest.approx(alone.sample(100, random_state=0).to_numpy(), rel=1e-5)
+
+
+def test_paths_agree_for_a_few_hundred_steps(tables):
+    eager, stacked = (run(tables, [5], path, 1, max_epochs=60, early_stopping=False)[0] for path in ("eager", "stacked"))
+    assert eager.history_.step.max() == 300
+    assert weights(eager) == pytest.approx(weights(stacked), abs=1e-5)
+
+
+def test_compiled_path(tables):
+    if training.cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+    compiled, stacked = (run(tables, [5, 6], path, 2, max_epochs=20, early_stopping=False)[0] for path in ("compiled", "stacked"))
+    assert compiled.path_ == "compiled"
+    assert weights(compiled) == pytest.approx(weights(stacked), abs=1e-5)
+
+
+def test_members_have_their_own_numbers(tables):
+    """Different sigmas, learning rates and lengths side by side give what each gives alone."""
+    settings = [dict(sigma=0.5), dict(sigma=1.0, lr=1e-3), dict(sigma=2.0, max_epochs=7), dict(sigma=0.1, lr_decay="constant")]
+    build = lambda kw: VAE(**dict(max_epochs=10, random_state=1, progress=False, encoder=(8,), decoder=(8,)) | kw)
+    alone = []
+    for kw in settings:
+        model = build(kw)
+        with steady(0):
+            for done in train_members([model._prepare(tables[0])], "stacked", 1):
+                alone.append(model._learn(done, "stacked"))
+    models = [build(kw) for kw in settings]
+    ready = [m._prepare(tables[0]) for m in models]
+    for i, member in enumerate(ready):
+        member.index = i
+    with steady(0):
+        for done in train_members(ready, "stacked", 4):
+            models[done.index]._learn(done, "stacked")
+    for a, b in zip(models, alone):
+        assert a.history_.epoch.max() == b.history_.epoch.max()
+        assert weights(a) == pytest.approx(weights(b), abs=1e-6)
+
+
+def test_different_tables_side_by_side(tables):
+    models = [VAE(random_state=0, progress=False, max_epochs=5, encoder=(8,), decoder=(8,)) for _ in range(2)]
+    data = [tables[0], tables[0] * 3 + 0.01]
+    ready = [m._prepare(X) for m, X in zip(models, data)]
+    ready[1].index = 1
+    with steady(0):
+        for done in train_members(ready, "stacked", 2):
+            models[done.index]._learn(done, "stacked")
+    for model, X in zip(models, data):
+        alone = VAE(random_state=0, progress=False, max_epochs=5, encoder=(8,), decoder=(8,), compile=False)._prepare(X)
+        with steady(0):
+            list(train_members([alone], "stacked", 1))
+        flat = torch.cat([p.detach().flatten() for p in alone.module.parameters()])
+        assert weights(model) == pytest.approx(flat, abs=1e-6)
+
+
+def test_a_failure_is_reported_and_leaves_its_neighbours_alone(tables):
+    healthy = run(tables, [1, 2, 3], "stacked", 1, max_epochs=10)
+    models, ready = members(tables, [1, 2, 3, 4], max_epochs=10)
+    ready[3].scalars["lr"] = 1e30
+    with steady(0):
+        for done in train_members(ready, "stacked", 4):
+            models[done.index]._learn(done, "stacked")
+    assert "is not finite at step" in models[3].failure_ and models[3].history_.epoch.max() == 1
+    for a, b in zip(models, healthy):
+        assert not a.failure_ and weights(a) == pytest.approx(weights(b), abs=1e-6)
+
+
+def member(module, X, seed=0, **kw):
+    arguments = dict(batch_size=32, max_epochs=5, patience=5, decay="constant") | kw
+    rows = torch.arange(len(X))
+    return Member(module, X, rows, rows[:0], arguments.pop("scalars", {"lr": 0.05}), torch.Generator().manual_seed(seed), **arguments)
+
+
+class Average(GenerativeModule):
+    """One weight, and a moving average of the batch means as state."""
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(3))
+
+    def initial_state(self):
+        return {"average": torch.zeros(3), "steps": torch.zeros(())}
+
+    def terms(self, x, noise, scalars, state):
+        average = 0.9 * state["average"] + 0.1 * x.mean(0)
+        return {"loss": ((x - self.w) ** 2).mean()}, {"average": average, "steps": state["steps"] + 1}
+
+
+@pytest.mark.parametrize("path, size", [("eager", 1), ("stacked", 1), ("stacked", 2)])
+def test_state_is_carried(path, size):
+    X = torch.randn(320, 3, generator=torch.Generator().manual_seed(1)) + 2
+    ready = [member(Average(), X, seed) for seed in range(size)]
+    with steady(0):
+        done = list(train_members(ready, path, size))
+    assert len(done) == size
+    for m in done:
+        assert m.state["steps"] == 50                                    # 10 batches, 5 epochs
+        generator, average = torch.Generator().manual_seed(m.generator.initial_seed()), torch.zeros(3)
+        for _ in range(5):
+            for rows in torch.randperm(320, generator=generator).view(10, 32):
+                average = 0.9 * average + 0.1 * X[rows].mean(0)
+        assert m.state["average"] == pytest.approx(average, abs=1e-5)
+
+
+class Tug(GenerativeModule):
+    """Two players: `a` runs after the data, `b` after `a`, twice as often and with its own learning rate."""
+    players = (Player("loss_b", "b", steps=2, lr="lr_b", betas=(0.5, 0.9)), Player("loss_a", "a"))
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+
+    def terms(self, x, noise, scalars, state):
+        return {"loss_a": ((x - self.a) ** 2).mean() + 0 * self.b.sum(), "loss_b": ((self.a - self.b) ** 2).mean()}, state
+
+
+@pytest.mark.parametrize("path, size", [("eager", 1), ("stacked", 1), ("stacked", 4)])
+def test_two_players(path, size):
+    X = torch.randn(320, 2, generator=torch.Generator().manual_seed(1)) + 2
+    ready = [member(Tug(), X, seed, scalars={"lr": 0.05, "lr_b": 0.02}, max_epochs=40) for seed in range(size)]
+    with steady(0):
+        done = list(train_members(ready, path, size))
+    reference = Tug()
+    players = torch.optim.Adam([reference.b], lr=0.02, betas=(0.5, 0.9)), torch.optim.Adam([reference.a], lr=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        order = torch.randperm(320, generator=generator)[:288].view(3, 3, 32)      # 3 rounds of 2 + 1 steps
+        for batches in order:
+            for optimiser, term, rows in ((players[0], "loss_b", batches[0]), (players[0], "loss_b", batches[1]), (players[1], "loss_a", batches[2])):
+                optimiser.zero_grad()
+                reference.terms(X[rows], {}, {}, {})[0][term].backward()
+                optimiser.step()
+    first = next(m for m in done if m.generator.initial_seed() == 0)
+    assert first.module.a.detach() == pytest.approx(reference.a.detach(), abs=1e-5)
+    assert first.module.b.detach() == pytest.approx(reference.b.detach(), abs=1e-5)
+    assert first.rounds == 3 and list(first.names) == ["loss_a", "loss_b"]
+
+
+def test_a_term_may_look_at_the_whole_batch():
+    class Spread(Average):
+        def terms(self, x, noise, scalars, state):
+            return {"loss": (x.std(0) - self.w).square().sum()}, state
+    X = torch.randn(3200, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([1.0, 2.0, 3.0])
+    done = list(train_members([member(Spread(), X, s, batch_size=320, max_epochs=60) for s in range(2)], "stacked", 2))
+    for m in done:
+        assert m.module.w.detach() == pytest.approx(np.array([1, 2, 3.0]), abs=0.1)
