@@ -1,0 +1,143 @@
+"""`fit_many` and its store: order, equality, nothing computed twice, nothing lost when a process is killed."""
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genmod_nb import training
+from genmod_nb.training import Store, fit_many
+from genmod_nb.vae import VAE
+
+
+def vae(seed, **kw):
+    return VAE(**dict(encoder=(8,), decoder=(8,), max_epochs=6, compile=False, random_state=seed) | kw)
+
+
+def samples(models):
+    return [m.sample(20, random_state=0).to_numpy() for m in models]
+
+
+def test_order_and_equality_over_shapes_and_processes(tables):
+    models = [vae(s, latent_dim=2 + s % 2, sigma=1.0 if s % 3 else "learned") for s in range(9)]
+    here = fit_many(models, tables[0], n_jobs=1, progress=False)
+    there = fit_many(models, tables[0], n_jobs=2, progress=False)
+    for model, a, b in zip(models, here, there):
+        assert a.seed_ == b.seed_ == model.random_state and a.latent_dim == b.latent_dim == model.latent_dim
+        assert not hasattr(model, "module_")
+    for a, b in zip(samples(here), samples(there)):
+        assert a == pytest.approx(b, rel=1e-5)
+    one = fit_many(models[4:5] + models[:1], tables[0], n_jobs=1, progress=False)[0]
+    if one.path_ == here[4].path_:
+        assert samples([one])[0] == pytest.approx(samples(here)[4], rel=1e-5)
+
+
+def test_one_table_each(tables):
+    data = [tables[0], tables[0] * 2, tables[1]]
+    fitted = fit_many([vae(0) for _ in data], data, n_jobs=1, progress=False)
+    assert [len(m.history_) > 0 for m in fitted] == [True] * 3
+    assert samples(fitted)[1] == pytest.approx(2 * samples(fitted)[0], rel=1e-4)
+    with pytest.raises(ValueError, match="2 tables for 3 models"):
+        fit_many([vae(0) for _ in data], data[:2])
+
+
+def test_empty_list(tables):
+    assert fit_many([], tables[0]) == []
+
+
+def test_failures_come_back_marked(tables):
+    models = [vae(0), vae(1, lr=1e30, max_epochs=50), vae(2)]
+    with pytest.warns(UserWarning, match="1 of 3 fits failed"):
+        fitted = fit_many(models, tables[0], n_jobs=1, progress=False)
+    assert [bool(m.failure_) for m in fitted] == [False, True, False]
+    assert "step" in fitted[1].failure_ and "lr=1e+30" in fitted[1].failure_
+
+
+def test_bad_models_are_refused_before_anything_is_trained(tables, tmp_path):
+    store = Store(tmp_path / "s.db")
+    with pytest.raises(ValueError, match="latent_dim"):
+        fit_many([vae(0), vae(1, latent_dim=0)], tables[0], store=store)
+    with pytest.raises(ValueError, match="random_state"):
+        fit_many([vae(0), vae(None)], tables[0], store=store)
+    assert len(store) == 0
+
+
+def test_store_skips_what_is_there(tables, tmp_path, monkeypatch):
+    store, models = Store(tmp_path / "s.db"), [vae(s) for s in range(4)]
+    first = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
+    trained = []
+    original = training.Generator._prepare
+    monkeypatch.setattr(training.Generator, "_prepare", lambda self, X: trained.append(self.random_state) or original(self, X))
+    again = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
+    assert trained == [] and all((a == b).all() for a, b in zip(samples(first), samples(again)))
+    pd.testing.assert_frame_equal(first[0].history_, again[0].history_, check_dtype=False)
+    fit_many(models + [vae(9)], tables[0], n_jobs=1, store=store, progress=False)
+    assert trained == [9]
+    fit_many(models[:1], tables[0] * 2, n_jobs=1, store=store, progress=False)       # other data
+    fit_many([vae(0, lr=0.004)], tables[0], n_jobs=1, store=store, progress=False)   # other argument
+    assert trained == [9, 0, 0] and len(store) == 7
+
+
+def test_store_keeps_failures(tables, tmp_path):
+    store, bad = Store(tmp_path / "s.db"), vae(1, lr=1e30, max_epochs=50)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 of 1"):
+            model = fit_many([bad], tables[0], n_jobs=1, store=store, progress=False)[0]
+        assert "not finite" in model.failure_
+    assert "not finite" in store.table().failure[0]
+
+
+def test_store_is_plain_sqlite(tables, tmp_path):
+    store = Store(tmp_path / "s.db")
+    fit_many([vae(3)], tables[0], n_jobs=1, store=store, progress=False)
+    with sqlite3.connect(tmp_path / "s.db") as db:
+        row = pd.read_sql("SELECT * FROM fits", db).iloc[0]
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert row["model"] == "VAE" and row.seed == 3 and row.rows == 720
+
+
+def test_store_that_is_none(tmp_path):
+    (tmp_path / "s.db").write_bytes(b"not a database, but long enough to be read as one" * 40)
+    with pytest.raises(OSError, match="s.db"):
+        Store(tmp_path / "s.db")
+
+
+STUDY = """
+import sys
+from genmod_nb.data import load_losses
+from genmod_nb.training import Store, fit_many
+from genmod_nb.vae import VAE
+models = [VAE(encoder=(8,), decoder=(8,), max_epochs=20, compile=False, random_state=s) for s in range(24)]
+fit_many(models, load_losses()[0], n_jobs=int(sys.argv[2]), store=Store(sys.argv[1]), progress=False)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_studies_lose_nothing(tables, tmp_path, jobs):
+    """Three kills at random moments; every finished fit stays, none is done twice, the result is that of a quiet run."""
+    path, rng, kept = tmp_path / "s.db", np.random.default_rng(jobs), set()
+    command = [sys.executable, "-c", STUDY, str(path), str(jobs)]
+    for _ in range(3):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not path.exists() or len(Store(path)) <= len(kept)):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        found = Store(path).table().set_index("key").created
+        assert kept <= set(found.items())                  # still there, and not written again
+        kept = set(found.items())
+    subprocess.run(command, check=True)
+    found = Store(path).table()
+    assert len(found) == 24 and kept <= set(found.set_index("key").created.items())
+    models = [VAE(encoder=(8,), decoder=(8,), max_epochs=20, compile=False, random_state=s) for s in range(24)]
+    stored = fit_many(models, tables[0], n_jobs=jobs, store=Store(path), progress=False)
+    quiet = fit_many(models, tables[0], n_jobs=jobs, progress=False)
+    for a, b in zip(samples(stored), samples(quiet)):
+        assert a == pytest.approx(b, rel=1e-5)
