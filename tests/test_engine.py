@@ -1,4 +1,9 @@
 """The engine: stacks, players, state, failures; each against what it should be by other means."""
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -181,3 +186,50 @@ def test_a_term_may_look_at_the_whole_batch():
     done = list(train_members([member(Spread(), X, s, batch_size=320, max_epochs=60) for s in range(2)], "stacked", 2))
     for m in done:
         assert m.module.w.detach() == pytest.approx(np.array([1, 2, 3.0]), abs=0.1)
+
+
+LONG = """
+import sys
+from genmod_nb import training
+from genmod_nb.data import load_losses
+from genmod_nb.vae import VAE
+training.CHECKPOINT_SECONDS = 0
+VAE(encoder=(16,), decoder=(16,), max_epochs=150, random_state=3, compile=False, progress=False).fit(load_losses()[0], checkpoint=sys.argv[1]).save(sys.argv[2])
+"""
+
+
+def test_a_killed_fit_arrives_where_it_would_have(tables, tmp_path):
+    """Three kills at random moments: bitwise the weights of a fit that was left alone."""
+    place, command = tmp_path / "place", [sys.executable, "-c", LONG, str(tmp_path / "place"), str(tmp_path / "model")]
+    file, rng = place / "checkpoint.safetensors", np.random.default_rng(0)
+    for _ in range(3):
+        seen = file.stat().st_mtime_ns if file.exists() else 0
+        process = subprocess.Popen(command)
+        while process.poll() is None and (not file.exists() or file.stat().st_mtime_ns == seen):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        assert process.poll() is None, "the fit was over before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True)
+    quiet = VAE(encoder=(16,), decoder=(16,), max_epochs=150, random_state=3, compile=False, progress=False).fit(tables[0])
+    resumed = VAE.load(tmp_path / "model")
+    assert torch.equal(weights(resumed), weights(quiet))
+    assert (resumed.history_.value == quiet.history_.value).all()
+    assert not file.exists()
+
+
+def test_a_damaged_checkpoint_is_reported(tables, tmp_path):
+    model = VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=3, progress=False)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="starts afresh"):
+        fitted = model.fit(tables[0], checkpoint=tmp_path)
+    assert torch.equal(weights(fitted), weights(VAE(**model.get_params()).fit(tables[0])))
+
+
+def test_a_checkpoint_of_another_fit_is_refused(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training.Path, "unlink", lambda self, missing_ok=False: None)     # as if killed at the end
+    VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=3, progress=False).fit(tables[0], checkpoint=tmp_path)
+    with pytest.raises(FileExistsError, match="another fit"):
+        VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=4, progress=False).fit(tables[0], checkpoint=tmp_path)
