@@ -418,10 +418,10 @@ class Checkpoint:
         warnings.warn(f"{self.file} is not used, the fit starts afresh: {reason}", stacklevel=5)
         return {}, {}
 
-# %% ../nbs/02_training.ipynb #643063ba
+# %% ../nbs/02_training.ipynb #fffde35b
 @patch
 def save(self: Checkpoint, stack, path):
-    "Write the place of a stack of one, if it is time; the old file stays until the new one is whole"
+    "Write the place of a stack of one, if it is time; the old file stays until the new is whole"
     if time.time() - self.last < CHECKPOINT_SECONDS: return
     member = stack.members[0]
     leaves, _ = tree_flatten({k: v for k, v in stack.data.items() if k != "table"})
