@@ -547,7 +547,7 @@ def _scalars(self: Generator, dtype=torch.float32):
     return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
             for k, v in self.scalars().items()}
 
-# %% ../nbs/02_training.ipynb #f12e25d2
+# %% ../nbs/02_training.ipynb #1bfd63da
 def _usable(device):
     "The device, if this machine has it"
     try: return torch.empty(0, device=device or "cpu").device
@@ -576,11 +576,12 @@ def _learn(self: Generator, member, path):
     "Take over what has come of a member"
     self.state_, self.best_epoch_, self.path_ = member.state, member.best_epoch, path
     splits = ["train", "validation"] if len(member.valid) else ["train"]
-    columns = pd.MultiIndex.from_product([splits, member.names], names=["split", "term"])
-    wide = pd.DataFrame(member.record, columns=columns, index=range(1, member.epoch + 1))
-    tall = wide.rename_axis("epoch").stack(["split", "term"]).rename("value").reset_index()
-    tall.insert(1, "step", tall.epoch * member.rounds)
-    self.history_, self.failure_ = tall, ""
+    labels = [(split, term) for split in splits for term in member.names]
+    epoch = np.repeat(np.arange(1, member.epoch + 1), len(labels))
+    split, term = (list(column) * member.epoch for column in zip(*labels))
+    self.history_ = pd.DataFrame(dict(epoch=epoch, step=epoch * member.rounds, split=split,
+                                      term=term, value=np.ravel(member.record)))
+    self.failure_ = ""
     if member.failure:
         step, term = member.failure
         numbers = ", ".join(f"{k}={v:g}" for k, v in member.scalars.items())
