@@ -90,9 +90,10 @@ def test_without_extras():
 
 def test_readme_python_runs(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.+?)```", readme, flags=re.S)[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0 and "kendall_error" in done.stdout and (tmp_path / "model" / "config.json").is_file(), done.stderr
+    blocks = re.findall(r"```python\n(.+?)```", readme, flags=re.S)
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path) for code in blocks]
+    assert [r.returncode for r in runs] == [0, 0], [r.stderr for r in runs]
+    assert "kendall_error" in runs[0].stdout and (tmp_path / "model" / "config.json").is_file() and (tmp_path / "study.db").is_file()
 
 
 def test_readme_commands_run(tmp_path, tables):
