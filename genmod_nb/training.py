@@ -547,7 +547,7 @@ def _scalars(self: Generator, dtype=torch.float32):
     return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
             for k, v in self.scalars().items()}
 
-# %% ../nbs/02_training.ipynb #1bfd63da
+# %% ../nbs/02_training.ipynb #668dd8b7
 def _usable(device):
     "The device, if this machine has it"
     try: return torch.empty(0, device=device or "cpu").device
@@ -571,6 +571,7 @@ def _prepare(self: Generator, X):
     return Member(self.module_, Z, rows, valid, self.scalars(), generator, self.batch_size,
                   self.max_epochs, self.patience, self.lr_decay)
 
+# %% ../nbs/02_training.ipynb #5f7f922f
 @patch
 def _learn(self: Generator, member, path):
     "Take over what has come of a member"
