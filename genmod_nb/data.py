@@ -7,8 +7,8 @@ __all__ = ['REAL', 'FAKE', 'TICKERS', 'CLIP', 'MARGINS', 'load_losses', 'plot_co
            'simulate_losses', 'check_losses', 'read_losses', 'RawMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin',
            'Margins']
 
-# %% ../nbs/00_data.ipynb #29db8172
-import csv, gzip, math, re, zlib
+# %% ../nbs/00_data.ipynb #643a9b1d
+import csv, gzip, re, zlib
 import numpy as np
 import pandas as pd
 import pyarrow

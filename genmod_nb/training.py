@@ -8,7 +8,7 @@ __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'DECAY', 'CHECKPOINT_SECONDS', '
            'Member', 'Stack', 'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'steady', 'seed_from',
            'Generator', 'fit_many', 'model_folder', 'Store']
 
-# %% ../nbs/02_training.ipynb #0e5b7a00
+# %% ../nbs/02_training.ipynb #971d734b
 import copy, hashlib, json, math, os, shutil, sqlite3, sys, tempfile, threading, time, warnings
 from collections import deque
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as from_bytes, load_file, save as to_bytes, save_file
 from safetensors.torch import save_file as save_tensors
 from sklearn.base import BaseEstimator, DensityMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -228,12 +229,8 @@ class Member:
         last = min(self.max_epochs, self.best_epoch + self.patience)
         return bool(self.failure) or self.epoch >= last
 
-# %% ../nbs/02_training.ipynb #c8e32dd6
+# %% ../nbs/02_training.ipynb #1f539ed4
 DECAY = {"cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)), "constant": lambda t: 1.0}
-
-def _stack(dicts, device):
-    "A list of dicts of tensors as one dict of stacked tensors"
-    return {k: torch.stack([d[k] for d in dicts]).to(device) for k in dicts[0]}
 
 # %% ../nbs/02_training.ipynb #65c21343
 class Stack:
@@ -625,12 +622,18 @@ def fit(self: Generator,
     self._say(f"best epoch {self.best_epoch_} of {self.history_.epoch.max()}")
     return self
 
-# %% ../nbs/02_training.ipynb #8277991a
+# %% ../nbs/02_training.ipynb #110c83a5
+@patch
+def _trained(self: Generator):
+    "Raise `NotFittedError` unless the model has been fitted, and the fit did not fail"
+    check_is_fitted(self, "state_")
+    if self.failure_: raise NotFittedError(f"the fit of this model failed: {self.failure_}")
+
 @patch
 def _say(self: Generator, text):
     if self.verbose: print(f"{type(self).__name__}: {text}", file=sys.stderr)
 
-# %% ../nbs/02_training.ipynb #0b0ebfae
+# %% ../nbs/02_training.ipynb #21bb1fc8
 @patch
 @torch.no_grad()
 def sample(self: Generator,
@@ -640,7 +643,7 @@ def sample(self: Generator,
     """Return generated losses, in the units of the training table.
 
     Raises `ValueError` unless n_samples >= 1."""
-    check_is_fitted(self, "state_")
+    self._trained()
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
     with steady(seed_from(random_state)) as generator:
@@ -650,7 +653,7 @@ def sample(self: Generator,
                             for Z in draws])
     return X if self.columns_ is None else pd.DataFrame(X, columns=self.columns_)
 
-# %% ../nbs/02_training.ipynb #4aa20320
+# %% ../nbs/02_training.ipynb #ca2be39f
 @patch
 def _double(self: Generator):
     "Module, scalars and state in float64"
@@ -662,7 +665,7 @@ def _double(self: Generator):
 @torch.no_grad()
 def _measure(self: Generator, X, measure, n_draws):
     "A method of the module for each row of losses, in nats per row"
-    check_is_fitted(self, "state_")
+    self._trained()
     if not hasattr(self.module_, measure):
         raise AttributeError(f"{type(self).__name__} has no likelihood")
     if not isinstance(n_draws, Integral) or n_draws < 1:
@@ -868,7 +871,7 @@ def _config(self):
         n_features=self.n_features_in_, best_epoch=self.best_epoch_, path=self.path_,
         history=labels)
 
-# %% ../nbs/02_training.ipynb #b48ae0c3
+# %% ../nbs/02_training.ipynb #52c6350b
 @patch
 def save(self: Generator,
     path, # folder to write: new, empty, or holding an older model
@@ -876,7 +879,7 @@ def save(self: Generator,
     """Write the fitted model as config.json and model.safetensors.
 
     Raises `OSError` if the folder cannot be written."""
-    check_is_fitted(self, "state_")
+    self._trained()
     path = model_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

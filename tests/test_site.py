@@ -1,5 +1,4 @@
 """The offline edition, built from the stored outputs: complete, resolved, and without a request to anywhere."""
-import importlib.util
 import re
 import shutil
 import subprocess
