@@ -35,7 +35,8 @@ test: $(STAMP)
 	$(ENV) $(BIN)/python -m pytest -n 2 tests
 
 docs: $(STAMP)
-	@if command -v quarto >/dev/null; then $(BIN)/nbdev_docs; else $(BIN)/python nbs/_offline/render.py; fi
+	@# nbdev_docs would write the README anew from index.ipynb if it were the older of the two
+	@if command -v quarto >/dev/null; then touch README.md && $(BIN)/nbdev_docs; else $(BIN)/python nbs/_offline/render.py; fi
 
 export: $(STAMP)
 	$(BIN)/nbdev_export
