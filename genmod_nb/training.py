@@ -360,7 +360,7 @@ def close_epoch(stack, names, seen):
     d["best"] = tree_map(choose, d["flats"], d["best"])
     d["best_state"] = tree_map(choose, d["state"], d["best_state"])
 
-# %% ../nbs/02_training.ipynb #c45fddb5
+# %% ../nbs/02_training.ipynb #6f4854c1
 def _remember(stack):
     "Note that this shape is in PyTorch's cache on disk now"
     stack.first = False
@@ -379,15 +379,16 @@ def train_members(
     queue = deque(members)
     stack = Stack([queue.popleft() for _ in range(size)], path)
     begin(stack)
-    while stack.live:
-        close_epoch(stack, *run_epoch(stack))
-        if path == "compiled" and stack.first: _remember(stack)
-        tick(stack)
+    while True:
         for e in list(stack.live):
             if not stack.members[e].done: continue
             yield stack.finish(e)
             if queue: stack.refill(e, queue.popleft())
-        if stack.live: stack.shrink()
+        if not stack.live: return
+        stack.shrink()
+        close_epoch(stack, *run_epoch(stack))
+        if path == "compiled" and stack.first: _remember(stack)
+        tick(stack)
 
 # %% ../nbs/02_training.ipynb #4c9746b7
 CHECKPOINT_SECONDS = 10     # between two checkpoints
@@ -415,7 +416,7 @@ class Checkpoint:
         warnings.warn(f"{self.file} is not used, the fit starts afresh: {reason}", stacklevel=5)
         return {}, {}
 
-# %% ../nbs/02_training.ipynb #fffde35b
+# %% ../nbs/02_training.ipynb #46abf563
 @patch
 def save(self: Checkpoint, stack, path):
     "Write the place of a stack of one, if it is time; the old file stays until the new is whole"
@@ -426,7 +427,8 @@ def save(self: Checkpoint, stack, path):
     arrays |= {"generator": member.generator.get_state(),
                "record": torch.tensor(member.record, dtype=torch.float64)}
     about = dict(key=self.key, torch=torch.__version__, threads=torch.get_num_threads(), path=path,
-                 epoch=member.epoch, best=member.best, best_epoch=member.best_epoch)
+                 epoch=member.epoch, best=member.best, best_epoch=member.best_epoch,
+                 names=member.names)
     new = self.file.with_suffix(".new")
     save_tensors(arrays, new, metadata={"about": json.dumps(about)})
     os.replace(new, self.file)
@@ -441,7 +443,7 @@ def restore(self: Checkpoint, stack):
     for i, leaf in enumerate(leaves): leaf.copy_(self.arrays[f"leaf{i}"])
     member.generator.set_state(self.arrays["generator"])
     member.record = self.arrays["record"].tolist()
-    for k in ("epoch", "best", "best_epoch"): setattr(member, k, self.about[k])
+    for k in ("epoch", "best", "best_epoch", "names"): setattr(member, k, self.about[k])
 
 # %% ../nbs/02_training.ipynb #b57f8bbb
 _ONE_AT_A_TIME = threading.RLock()
@@ -587,7 +589,7 @@ def _learn(self: Generator, member, path):
         self.failure_ = f"'{term}' is not finite at step {step} ({numbers}); {advice}"
     return self
 
-# %% ../nbs/02_training.ipynb #2e4a32fe
+# %% ../nbs/02_training.ipynb #3c9937f2
 @patch
 def fit(self: Generator,
     X,      # losses, shape (n, d), n >= 2: a DataFrame or an array
@@ -598,16 +600,16 @@ def fit(self: Generator,
 
     With a checkpoint, a fit that was killed goes on where it was. Raises `ValueError` on a bad
     table or argument, `FloatingPointError` if the training diverges; warns below 50 rows."""
-    place = None if checkpoint is None else Checkpoint(checkpoint, _key(self, X, "checkpoint"))
     member = self._prepare(X)
+    place = None if checkpoint is None else Checkpoint(checkpoint, _key(self, X, "checkpoint"))
     path, why = choose_path(self.max_epochs * member.rounds, 1, 1, signature(member.module),
                             self.compile)
+    if place and place.about: path, why = place.about["path"], "as the checkpoint says"
     stopping = "early stopping" if len(member.valid) else "no early stopping"
     self._say(f"{len(member.train)} training rows, batches of {self.batch_size}, {stopping}, "
               f"device {self.device_}; {path} path: {why}")
     bar = tqdm(total=self.max_epochs, desc=f"{type(self).__name__}: epochs", delay=2,
                leave=False, disable=not self.progress)
-    if place and place.about: path, why = place.about["path"], "as the checkpoint says"
     def begin(stack):
         if place: place.restore(stack)
         bar.update(member.epoch)

@@ -233,3 +233,15 @@ def test_a_checkpoint_of_another_fit_is_refused(tables, tmp_path, monkeypatch):
     VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=3, progress=False).fit(tables[0], checkpoint=tmp_path)
     with pytest.raises(FileExistsError, match="another fit"):
         VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=4, progress=False).fit(tables[0], checkpoint=tmp_path)
+
+
+def test_a_fit_killed_after_its_last_epoch_is_finished_not_prolonged(tables, tmp_path, monkeypatch):
+    fit = lambda: VAE(encoder=(8,), decoder=(8,), max_epochs=4, random_state=3, progress=False).fit(tables[0], checkpoint=tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    with monkeypatch.context() as killed:
+        killed.setattr(training.Path, "unlink", lambda self, missing_ok=False: None)
+        first = fit()
+    assert (tmp_path / "checkpoint.safetensors").exists()
+    again = fit()
+    assert torch.equal(weights(first), weights(again)) and again.history_.equals(first.history_)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
