@@ -296,7 +296,7 @@ def _counts_rows(name, x):
     dates = pd.to_datetime(x, errors="coerce", format="mixed", utc=True)
     return bool(dates.notna().all())
 
-# %% ../nbs/00_data.ipynb #1269b9bc
+# %% ../nbs/00_data.ipynb #2e51d422
 def read_losses(
     path,     # a .csv, .tsv, .txt (also .gz) or .parquet file
     **checks, # arguments of `check_losses`
@@ -327,7 +327,8 @@ def read_losses(
         X = X.set_index(X.columns[0])
     if not all(isinstance(c, str) for c in X.columns):
         X.columns = [f"f{j + 1}" for j in range(X.shape[1])]
-    return check_losses(X, **checks)
+    try: return check_losses(X, **checks)
+    except TypeError as e: raise ValueError(f"{path} holds no table of numbers: {e}") from e
 
 # %% ../nbs/00_data.ipynb #51eb0255
 class RawMargin:

@@ -306,3 +306,9 @@ def test_tail_error_is_its_formula():
     fake[28] = 29.5        # i > 28.5: the 29th and 30th order statistics
     assert tail_error(real, fake) == pytest.approx(0.5 / 59)
     assert tail_error(0 * real, 0 * real) == 0 and tail_error(0 * real, fake) == np.inf
+
+
+def test_command_line_parquet_of_objects(tmp_path, capsys):
+    pd.DataFrame({"a": [{"x": 1}] * 30, "b": range(30)}).to_parquet(tmp_path / "t.parquet")
+    status, err = genmod(capsys, "fit", tmp_path / "t.parquet", "--out", tmp_path / "m")
+    assert status == 2 and "t.parquet" in err and "Traceback" not in err
