@@ -132,7 +132,7 @@ def make_check(module, layouts, path):
         return each(flats, x, noise, scalars, state)
     return check
 
-# %% ../nbs/02_training.ipynb #59f54d52
+# %% ../nbs/02_training.ipynb #5513a2ac
 # Milliseconds of one member's step: alone, and in a stack
 STEP_MS = {"eager": (1.4, 1.4), "stacked": (1.8, 0.30), "compiled": (0.28, 0.15)}
 COMPILE_S = {"cold": 25.0, "warm": 5.0}
@@ -158,11 +158,13 @@ def choose_path(
 ) -> tuple[str, str]:  # the path, and why
     "Return how to train: 'eager', 'stacked' or 'compiled'"
     plain = "eager" if size == 1 else "stacked"
+    cost = {p: steps * members * STEP_MS[p][size > 1] / 1000 for p in (plain, "compiled")}
+    if compile == "auto" and cost[plain] < COMPILE_S["warm"]:
+        return plain, f"over in about {cost[plain]:.0f} s"
     if compile is True and cpp_compiler() is None:
         raise ValueError("compile=True needs a C++ compiler: install g++, or use 'auto'")
     if cpp_compiler() is None: return plain, "no C++ compiler"
     cache = "warm" if _marker(signature, size).exists() else "cold"
-    cost = {p: steps * members * STEP_MS[p][size > 1] / 1000 for p in (plain, "compiled")}
     cost["compiled"] += COMPILE_S[cache]
     why = ", ".join(f"{p} about {s:.0f} s" for p, s in cost.items()) + f" ({cache} cache)"
     if compile == "auto": return min(cost, key=cost.get), why
@@ -761,7 +763,7 @@ def _fit_each(models, tables, indices, path, size, store):
             if store is not None: store.put(model, tables[member.index])
             yield indices[member.index], model
 
-# %% ../nbs/02_training.ipynb #0fbf7d83
+# %% ../nbs/02_training.ipynb #285df020
 def _plan(models, tables, n_jobs):
     "(indices, path, size) of each group of models that share a shape, and the number of workers"
     groups = {}
@@ -780,11 +782,15 @@ def _plan(models, tables, n_jobs):
     return plans
 
 def _tables(models, X):
-    "One table per model"
-    if not isinstance(X, (list, tuple)): return [X] * len(models)
-    if len(X) != len(models):
+    "One table per model, models and tables checked"
+    tables = list(X) if isinstance(X, (list, tuple)) else [X] * len(models)
+    if len(tables) != len(models):
         raise ValueError(f"{len(X)} tables for {len(models)} models: give one, or one each")
-    return list(X)
+    for model in models: model._validate_params()
+    # What one model finds in a table, all models with the same margins would find
+    for model, X in {(id(X), m.margins): (m, X) for m, X in zip(models, tables)}.values():
+        clone(model)._check(X, fitting=True)
+    return tables
 
 def _run(tasks, jobs):
     "Yield (index, fitted model) from all tasks, here or in worker processes"
@@ -794,7 +800,7 @@ def _run(tasks, jobs):
         workers = Parallel(jobs, return_as="generator_unordered")
         for pairs in workers(delayed(_fit_queue)(*task) for task in tasks): yield from pairs
 
-# %% ../nbs/02_training.ipynb #5c4e5eca
+# %% ../nbs/02_training.ipynb #8cad0d1c
 def fit_many(
     models,         # unfitted models, of any classes and shapes
     X,              # one table of losses, or a list with one table per model
@@ -808,9 +814,7 @@ def fit_many(
     Raises `ValueError` on a bad table or argument, before anything is trained."""
     models = [clone(m) for m in models]
     tables, fitted = _tables(models, X), {}
-    for model, X in zip(models, tables):
-        model._validate_params()
-        if store is not None: _key(model, X, "")
+    for model, X in zip(models, tables) if store is not None else []: _key(model, X, "")
     jobs = effective_n_jobs(-1 if n_jobs is None else n_jobs)
     steps = sum(m.max_epochs * len(X) // m.batch_size for m, X in zip(models, tables))
     if n_jobs is None and steps < 20_000: jobs = 1      # over before the workers have started

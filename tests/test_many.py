@@ -141,3 +141,11 @@ def test_killed_studies_lose_nothing(tables, tmp_path, jobs):
     quiet = fit_many(models, tables[0], n_jobs=jobs, progress=False)
     for a, b in zip(samples(stored), samples(quiet)):
         assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [lambda t: t.f1, lambda t: t.assign(f2=np.nan), lambda t: t[["f1"]], lambda t: t.assign(f3="x")])
+def test_bad_tables_are_refused_before_anything_is_trained(tables, tmp_path, bad):
+    store = Store(tmp_path / "s.db")
+    with pytest.raises(ValueError):
+        fit_many([vae(0), vae(1)], [tables[0], bad(tables[0])], n_jobs=1, store=store)
+    assert len(store) == 0
