@@ -5,17 +5,19 @@ One network everywhere (4-64-64-2-64-64-4, ELU), batches of 128, 720 rows of the
     pip install -r benchmarks/requirements.txt
     python benchmarks/training.py study     # steps per second with both cores, each peer in its faster arrangement
     python benchmarks/training.py single    # one fit, from constructor to fitted model
-    python benchmarks/training.py rows      # one epoch on a million rows
+    python benchmarks/training.py rows      # one epoch on 720 to a million rows
     python benchmarks/training.py growth    # with members, and with width
 
-Each figure is the median of three runs. Peers are timed without their set-up: a long run less a short one.
+The tables go to benchmarks/results, where the book reads them. Figures of `study` and `single` are medians of three runs. Peers are timed without their set-up: a long run less a short one.
 """
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 CORES = 2
 N, BATCH, STEPS = 720, 128, 2_000
@@ -101,67 +103,92 @@ def tvae(epochs):
 PEERS = {"plain PyTorch loop": plain, "pythae": pythae, "ctgan TVAE": tvae}
 
 
-def rate(name, epochs, threads):
+def products(seconds, size=16, width=64):
+    """The matrix products of a stack's step alone: forward, and twice that backward."""
+    import torch
+    sizes = [(4, width), (width, width), (width, 4), (2, width), (width, width), (width, 4)]
+    pairs = [(torch.randn(size, BATCH, a), torch.randn(size, a, b), torch.randn(size, BATCH, b)) for a, b in sizes]
+    start = end = time.perf_counter()
+    steps = 0
+    while end - start < seconds / 20:
+        for x, w, g in pairs:
+            torch.bmm(x, w), torch.bmm(x.transpose(1, 2), g), torch.bmm(g, w.transpose(1, 2))
+        steps, end = steps + size, time.perf_counter()
+    return end - start, steps
+
+
+def rate(name, epochs, threads, **arguments):
     """Steps per second of one process, without the set-up."""
     import torch
     torch.set_num_threads(threads)
-    PEERS[name](2)
-    (a, i), (b, j) = PEERS[name](2), PEERS[name](epochs)
+    f = {**PEERS, "products": products}[name]
+    f(2, **arguments)
+    (a, i), (b, j) = f(2, **arguments), f(epochs, **arguments)
     return (j - i) / (b - a)
 
 
-def arrangement(name, processes, threads, epochs=60):
-    """Steps per second of several processes at once."""
+def arrangement(name, processes, threads, epochs=60, **arguments):
+    """Steps per second of several processes at once, and the largest peak of memory (MB)."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    running = [subprocess.Popen([sys.executable, __file__, "rate", name, str(epochs), str(threads)], env=environment, stdout=subprocess.PIPE,
-                                stderr=subprocess.DEVNULL, text=True) for _ in range(processes)]
-    return sum(float(p.communicate()[0].split()[-1]) for p in running)
+    command = [sys.executable, __file__, "rate", name, str(epochs), str(threads), json.dumps(arguments)]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(processes)]
+    seen = [p.communicate()[0].split()[-2:] for p in running]
+    return sum(float(rate) for rate, _ in seen), max(float(peak) for _, peak in seen)
+
+
+def peak():
+    """The peak of this process's memory so far (MB)."""
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def bound(**arguments):
+    """Member-steps per second that the matrix products alone would allow on all cores."""
+    return median(lambda: arrangement("products", CORES, 1, **arguments)[0])
 
 
 # ---------------------------------------------------------------- ours
-def models(count, **arguments):
+def models(count, steps=STEPS, **arguments):
     from genmod_nb.vae import VAE
-    return [VAE(**dict(early_stopping=False, max_epochs=STEPS // (N // BATCH), random_state=s, progress=False) | arguments) for s in range(count)]
+    return [VAE(**dict(early_stopping=False, max_epochs=steps // (N // BATCH), random_state=s, compile=True, progress=False) | arguments)
+            for s in range(count)]
 
 
-def ours(count, **arguments):
-    """Member-steps per second of a study, from unfitted to fitted models, the shapes compiled before."""
+def ours(count, steps=STEPS, **arguments):
+    """Member-steps per second of a study, from unfitted to fitted models, the shapes compiled before; and the workers' peak memory."""
     from genmod_nb.training import fit_many
-    X, studied = losses(), models(count, compile=True, **arguments)
-    fit_many([m.set_params(max_epochs=2) for m in models(count, compile=True, **arguments)], X, n_jobs=CORES, progress=False)
+    from joblib import Parallel, delayed
+    X, jobs = losses(), min(CORES, count)
+    fit_many(models(count, 10, **arguments), X, n_jobs=jobs, progress=False)
     start = time.perf_counter()
-    fit_many(studied, X, n_jobs=CORES, progress=False)
-    return count * STEPS / (time.perf_counter() - start)
-
-
-def bound(size=32, width=64):
-    """Member-steps per second that the matrix products alone would allow on all cores: forward, and twice that backward."""
-    import torch
-    torch.set_num_threads(1)
-    sizes = [(4, width), (width, width), (width, 4), (2, width), (width, width), (width, 4)]
-    pairs = [(torch.randn(size, BATCH, a), torch.randn(size, a, b), torch.randn(size, BATCH, b)) for a, b in sizes]
-    best = float("inf")
-    for _ in range(30):
-        start = time.perf_counter()
-        for x, w, g in pairs:
-            torch.bmm(x, w), torch.bmm(x.transpose(1, 2), g), torch.bmm(g, w.transpose(1, 2))
-        best = min(best, time.perf_counter() - start)
-    return CORES * size / best
+    fit_many(models(count, steps, **arguments), X, n_jobs=jobs, progress=False)
+    seconds = time.perf_counter() - start
+    return count * steps / seconds, max(Parallel(jobs)(delayed(peak)() for _ in range(jobs)))
 
 
 def median(f, times=3):
     return statistics.median(f() for _ in range(times))
 
 
+def keep(name, rows):
+    """Print a table and keep it where the book reads it."""
+    import pandas as pd
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / f"training_{name}.csv", index=False)
+    print(table.to_string(index=False), flush=True)
+
+
 def study():
-    mine, limit = median(lambda: ours(64)), bound()
-    print("| | member-steps per second | ours is faster by |\n|---|---|---|")
-    print(f"| the matrix products alone | {limit:,.0f} | {mine / limit:.2f} |")
-    print(f"| genmod_nb, 64 members | {mine:,.0f} | 1 |")
+    mine, memory = sorted(ours(64) for _ in range(3))[1]
+    rows = [dict(what="the matrix products alone", processes=CORES, threads=1, rate=bound()),
+            dict(what="genmod_nb, 64 members", processes=CORES, threads=1, rate=mine, peak_mb=memory)]
     for name in PEERS:
-        both = {p: median(lambda: arrangement(name, *p)) for p in ((1, CORES), (CORES, 1))}
-        (processes, threads), best = max(both.items(), key=lambda kv: kv[1])
-        print(f"| {name} ({processes} x {threads} threads) | {best:,.0f} | {mine / best:.1f} |", flush=True)
+        both = {p: sorted(arrangement(name, *p) for _ in range(3))[1] for p in ((1, CORES), (CORES, 1))}
+        (processes, threads), (best, memory) = max(both.items(), key=lambda kv: kv[1][0])
+        rows.append(dict(what=name, processes=processes, threads=threads, rate=best, peak_mb=memory))
+    keep("study", [r | dict(ours_is_faster=mine / r["rate"]) for r in rows])
 
 
 def fit_seconds(steps, cold, compile="auto"):
@@ -170,52 +197,59 @@ def fit_seconds(steps, cold, compile="auto"):
             f"start = time.perf_counter(); m = VAE(early_stopping=False, max_epochs={steps // 5}, random_state=0, progress=False, compile={compile!r}).fit(X);"
             "print(m.path_, time.perf_counter() - start)")
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": folder} if cold else {})
+        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": folder, "XDG_CACHE_HOME": folder} if cold else {})
         return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, stderr=subprocess.DEVNULL).split()
 
 
 def single():
-    print("| steps | cache | path | ours, seconds | pythae, seconds | plain loop, seconds |\n|---|---|---|---|---|---|")
+    table = []
     for steps in (2_000, 15_000):
-        peers = [steps / median(lambda: arrangement(name, 1, CORES)) for name in ("pythae", "plain PyTorch loop")]
-        fit_seconds(10, False, compile=True)       # warms PyTorch's cache on disk
+        peers = {name: steps / median(lambda: arrangement(name, 1, CORES)[0]) for name in ("pythae", "plain PyTorch loop")}
+        fit_seconds(10, False, compile=True)       # compiles, if this machine has not
         for cold in (True, False):
-            runs = [fit_seconds(steps, cold) for _ in range(1 if cold else 3)]
-            print(f"| {steps:,} | {'cold' if cold else 'warm'} | {runs[0][0]} | {statistics.median(float(r[1]) for r in runs):.1f} "
-                  f"| {peers[0]:.1f} | {peers[1]:.1f} |", flush=True)
+            runs = [fit_seconds(steps, cold) for _ in range(3)]
+            seconds = statistics.median(float(r[1]) for r in runs)
+            table.append(dict(steps=steps, cache="cold" if cold else "warm", path=runs[0][0], seconds=seconds) |
+                         {f"{name}, seconds": s for name, s in peers.items()} | {f"{name}, ratio": s / seconds for name, s in peers.items()})
+    keep("single", table)
 
 
-def rows(n=1_000_000):
-    import resource
+def epoch(n, epochs):
+    """Seconds an epoch on n rows, compiled, and the memory that the fit has added (MB)."""
     import torch
     from genmod_nb import training
     from genmod_nb.vae import VAE
     torch.set_num_threads(1)
-    model, X = VAE(early_stopping=False, max_epochs=3, random_state=0, progress=False, compile=True), losses(n)
-    member, ticks = model._prepare(X), []
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model, X, ticks = VAE(early_stopping=False, max_epochs=epochs + 1, random_state=0, progress=False), losses(n), []
+    member, before = model._prepare(X), peak()
     with training.steady(0):
         list(training.train_members([member], "compiled", 1, tick=lambda stack: ticks.append(time.perf_counter())))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    mine = ticks[2] - ticks[1]
-    peer, _ = plain(1, n)
-    print(f"| rows | ours, seconds an epoch | plain loop | ratio | memory grown by (MB; the table has {n * 32 / 1e6:.0f}) |\n|---|---|---|---|---|")
-    print(f"| {n:,} | {mine:.1f} | {peer:.1f} | {peer / mine:.1f} | {grown / 1024:.0f} |")
+    return (ticks[-1] - ticks[0]) / epochs, peak() - before
+
+
+def rows():
+    table = []
+    for n, epochs in ((720, 400), (10_000, 30), (100_000, 3), (1_000_000, 2)):
+        mine, grown = epoch(n, epochs)
+        seconds, steps = plain(max(epochs // 10, 1), n)
+        peer = seconds / steps * -(-n // BATCH)
+        table.append(dict(rows=n, seconds_an_epoch=mine, plain_loop=peer, ratio=peer / mine, memory_grown_mb=grown, table_mb=n * 32 / 1e6))
+    keep("rows", table)
 
 
 def growth():
-    print("| members | member-steps per second |\n|---|---|")
-    for count in (1, 4, 16, 64, 256):
-        print(f"| {count} | {ours(count):,.0f} |", flush=True)
-    print("\n| width | member-steps per second | share of the bound |\n|---|---|---|")
-    for width in (16, 64, 256):
-        mine = ours(32, encoder=(width, width), decoder=(width, width))
-        print(f"| {width} | {mine:,.0f} | {mine / bound(16, width):.2f} |", flush=True)
+    keep("members", [dict(members=count, rate=ours(count, steps)[0]) for count, steps in
+                     ((1, 2_000), (4, 2_000), (16, 2_000), (64, 2_000), (256, 500), (1_024, 250))])
+    table = []
+    for width, steps in ((16, 2_000), (32, 2_000), (64, 1_000), (128, 300), (256, 100), (512, 50)):
+        rate, limit = ours(32, steps, encoder=(width, width), decoder=(width, width))[0], bound(width=width)
+        table.append(dict(width=width, rate=rate, products=limit, share=rate / limit))
+    keep("width", table)
 
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "study"
     if what == "rate":
-        print(rate(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+        print(rate(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5])), peak())
     else:
         {"study": study, "single": single, "rows": rows, "growth": growth}[what]()

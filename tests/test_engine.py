@@ -58,6 +58,45 @@ def test_compiled_path(tables):
     assert weights(compiled) == pytest.approx(weights(stacked), abs=1e-5)
 
 
+def test_compiled_functions_are_kept_mended_and_shared(tmp_path, monkeypatch):
+    """What is compiled is found by another process; a damaged file is made again; strides do not matter."""
+    if training.cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+    f, file = lambda x, more: ({"twice": 2 * x}, more["y"].sum(1)), tmp_path / "f.pt2"
+    x, y = torch.randn(2, 3), torch.randn(3, 2)
+    with steady(0):
+        made = training.Compiled(f, file)(x, {"y": y})
+        assert torch.equal(made[0]["twice"], 2 * x) and torch.allclose(made[1], y.sum(1))
+        loaded = training.Compiled(None, file)(torch.randn(3, 2).T, {"y": y})      # nothing to trace: it must come from the file
+        assert torch.allclose(loaded[1], y.sum(1))
+        turned = torch.randn(3, 2).T
+        assert torch.equal(training.Compiled(None, file)(turned, {"y": y})[0]["twice"], 2 * turned)
+        file.write_bytes(file.read_bytes()[:1000])
+        assert torch.equal(training.Compiled(f, file)(x, {"y": y})[0]["twice"], 2 * x)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.pt2"]
+
+
+def test_compiled_code_is_never_that_of_another_module(tables, monkeypatch):
+    """Settings, code and versions are part of a shape; code from outside the package is not kept at all."""
+    shape = lambda **kw: VAE(random_state=0, **kw)._prepare(tables[0]).shape
+    base = shape()
+    assert shape() == base and shape(lr=0.1, max_epochs=3, sigma="learned") == base
+    others = [shape(sigma="conditional"), shape(sigma=1.0), shape(latent_dim=3), shape(activation="relu"), shape(batch_size=64), shape(early_stopping=False)]
+    assert len({training.compiled_file(s, 4, "check") for s in [base, *others]}) == 7
+    assert training.compiled_file(base, 4, "check").parent.name == "genmod_nb"
+    assert shape(divergence=lambda *given: 0) != shape(divergence=lambda *given: 1)
+    assert training.compiled_file(shape(divergence=lambda *given: 0), 4, "check").parent == training._own_folder()
+    monkeypatch.setattr(type(VAE().build(4)), "terms", lambda *given: None)
+    assert shape() != base and training.compiled_file(shape(), 4, "check").parent == training._own_folder()
+
+
+def test_a_module_with_buffers_is_refused():
+    module = Average()
+    module.register_buffer("table", torch.zeros(3))
+    with pytest.raises(TypeError, match="initial_state"):
+        list(train_members([member(module, torch.randn(64, 3))], "stacked", 1))
+
+
 def test_members_have_their_own_numbers(tables):
     """Different sigmas, learning rates and lengths side by side give what each gives alone."""
     settings = [dict(sigma=0.5), dict(sigma=1.0, lr=1e-3), dict(sigma=2.0, max_epochs=7), dict(sigma=0.1, lr_decay="constant")]

@@ -72,7 +72,7 @@ def test_store_skips_what_is_there(tables, tmp_path, monkeypatch):
     first = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
     trained = []
     original = training.Generator._prepare
-    monkeypatch.setattr(training.Generator, "_prepare", lambda self, X: trained.append(self.random_state) or original(self, X))
+    monkeypatch.setattr(training.Generator, "_prepare", lambda self, *given: trained.append(self.random_state) or original(self, *given))
     again = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
     assert trained == [] and all((a == b).all() for a, b in zip(samples(first), samples(again)))
     pd.testing.assert_frame_equal(first[0].history_, again[0].history_, check_dtype=False)
