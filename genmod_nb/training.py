@@ -1103,7 +1103,7 @@ def load(cls: Generator,
             RuntimeError, ZeroDivisionError) as e:
         raise ValueError(f"{path} is damaged: {e}") from e
 
-# %% ../nbs/02_training.ipynb #b7119a1b
+# %% ../nbs/02_training.ipynb #dde6f05a
 _COLUMNS = ("key", "model", "params", "seed", "path", "version", "rows", "best_epoch", "failure",
             "created", "config", "arrays")
 
@@ -1118,6 +1118,8 @@ class Store:
             db.execute("PRAGMA journal_mode=WAL")
             columns = ", ".join(_COLUMNS)
             db.execute(f"CREATE TABLE IF NOT EXISTS fits ({columns}, PRIMARY KEY (key))")
+            db.execute("CREATE TABLE IF NOT EXISTS notes (fit, about, text, "
+                       "PRIMARY KEY (fit, about))")
 
     @contextmanager
     def _open(self):
@@ -1172,3 +1174,23 @@ def get(self: Store, model, X, path):
     found = _restore(clone(model), json.loads(row[0]), from_bytes(row[1]))
     found.failure_ = row[2]
     return found
+
+# %% ../nbs/02_training.ipynb #0960dba2
+@patch
+def note(self: Store,
+    model,      # a fitted model
+    X,          # what it was fitted on
+    about: str, # what the note is about
+    values: dict, # numbers and texts by name
+):
+    "Keep what was found out about a finished fit"
+    row = _key(model, X, model.path_), about, json.dumps(values, default=_plain)
+    with self._open() as db: db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", row)
+
+@patch
+def noted(self: Store, model, X, about: str): # the values, or None
+    "Return what was noted about a finished fit"
+    key = _key(model, X, model.path_), about
+    with self._open() as db:
+        row = db.execute("SELECT text FROM notes WHERE fit = ? AND about = ?", key).fetchone()
+    return None if row is None else json.loads(row[0])
