@@ -269,7 +269,7 @@ def _functions(member, path, size):
         _STEPS[key] = layouts, steps, check
     return _STEPS[key]
 
-# %% ../nbs/02_training.ipynb #d691584b
+# %% ../nbs/02_training.ipynb #51f71cf0
 @dataclass
 class Member:
     "One fit: a module, its rows, its numbers, and what has come of it so far"
@@ -291,6 +291,7 @@ class Member:
     names: list = field(default_factory=list)  # of the terms
     failure: tuple = ()         # (step, term) that was not finite
     state: dict = field(default_factory=dict)  # the module's state at the best epoch
+    control: object = None      # changes its numbers between epochs, if given (@sec-control)
 
     @property
     def batches(self):
@@ -420,7 +421,7 @@ def run_epoch(stack):
         seen.append(torch.stack(list(terms.values()), dim=1))
     return list(terms), torch.stack(seen)
 
-# %% ../nbs/02_training.ipynb #7515d1cb
+# %% ../nbs/02_training.ipynb #b5021fa0
 @torch.no_grad()
 def close_epoch(stack, names, seen):
     "Record the epoch, keep the weights of members that have improved, and note failures"
@@ -437,6 +438,8 @@ def close_epoch(stack, names, seen):
         m = stack.members[e]
         m.names, m.epoch = names, m.epoch + 1
         m.record.append(train[e] + (valid[e] if held else []))
+        if m.control is not None:
+            for k, v in m.control(m).items(): d["scalars"][k][e] = v
         if not finite[e]:
             r, term = (~torch.isfinite(seen[:, e])).nonzero()[0].tolist()
             m.failure = (m.epoch - 1) * m.rounds + r + 1, names[term]
@@ -562,7 +565,7 @@ def seed_from(
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     return int(rng.randint(2 ** 31))
 
-# %% ../nbs/02_training.ipynb #f4383646
+# %% ../nbs/02_training.ipynb #418ee597
 class Generator(DensityMixin, BaseEstimator):
     "A generative model of a table of losses: fit, sample, score, save, load"
     registry = {}
@@ -592,6 +595,9 @@ class Generator(DensityMixin, BaseEstimator):
     def scalars(self) -> dict:
         "Return the member's numbers"
         return {"lr": self.lr}
+    def control(self):
+        "Return what changes the member's numbers between epochs, or None"
+        return None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -633,7 +639,7 @@ def _scalars(self: Generator, dtype=torch.float32):
     return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
             for k, v in self.scalars().items()}
 
-# %% ../nbs/02_training.ipynb #47f4958a
+# %% ../nbs/02_training.ipynb #e18e6c30
 def _usable(device):
     "The device, if this machine has it"
     try: return torch.empty(0, device=device or "cpu").device
@@ -661,15 +667,16 @@ def _prepare(self: Generator, X, laws=None):
         self.module_ = self.build(table.shape[1]).to(self.device_)
         rows, valid = self._split(len(table), generator)
     return Member(self.module_, Z, rows, valid, self.scalars(), generator, self.batch_size,
-                  self.max_epochs, self.patience, self.lr_decay)
+                  self.max_epochs, self.patience, self.lr_decay, control=self.control())
 
-# %% ../nbs/02_training.ipynb #5f7f922f
+# %% ../nbs/02_training.ipynb #656fb1f6
 @patch
 def _learn(self: Generator, member, path):
     "Take over what has come of a member"
     self.state_, self.best_epoch_, self.path_ = member.state, member.best_epoch, path
     splits = ["train", "validation"] if len(member.valid) else ["train"]
     labels = [(split, term) for split in splits for term in member.names]
+    if member.control is not None: labels += [("schedule", t) for t in member.control.names]
     epoch = np.repeat(np.arange(1, member.epoch + 1), len(labels))
     split, term = (list(column) * member.epoch for column in zip(*labels))
     self.history_ = pd.DataFrame(dict(epoch=epoch, step=epoch * member.rounds, split=split,

@@ -106,7 +106,7 @@ class StudentNoise(nn.Module):
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise}
 
-# %% ../nbs/03_vae.ipynb #7ecc4170
+# %% ../nbs/03_vae.ipynb #2b079208
 class Prior(nn.Module):
     "A law of z: `log_prob(z)`, `sample(n, generator)`, and its KL divergence from q(z|x)"
     def kl(self, mu, log_s, z):
@@ -127,7 +127,7 @@ class StandardNormal(Prior):
 
 PRIORS = {"normal": StandardNormal}
 
-def kl_divergence(prior, mu, log_s, z, scalars):
+def kl_divergence(prior, mu, log_s, z, noise):
     "Return the mean over the batch of KL(q(z|x) || p), in nats per row"
     return prior.kl(mu, log_s, z).mean()
 
@@ -156,20 +156,22 @@ class VAEModule(GenerativeModule):
         h = self.decoder(z)
         return self.mean(h), self.scale(h, scalars)
 
-# %% ../nbs/03_vae.ipynb #1d1bc8d4
+# %% ../nbs/03_vae.ipynb #781fbb50
 @patch
 def noise(self: VAEModule, batch_size, generator):
-    return {"eps": torch.randn(batch_size, self.latent_dim, generator=generator)}
+    own = getattr(self.divergence, "noise", lambda *given: {})     # what the divergence needs
+    return {"eps": torch.randn(batch_size, self.latent_dim, generator=generator),
+            **own(batch_size, self.latent_dim, generator)}
 
 @patch
 def terms(self: VAEModule, x, noise, scalars, state):
     mu, log_s = self.encode(x)
     z = reparameterise(mu, log_s, noise["eps"])
     reconstruction = self.likelihood.log_prob(x, *self.decode(z, scalars)).sum(-1).mean()
-    divergence = self.divergence(self.prior, mu, log_s, z, scalars)
-    terms = {"loss": divergence - reconstruction,
+    divergence, lam = self.divergence(self.prior, mu, log_s, z, noise), scalars.get("lam")
+    terms = {"loss": (divergence if lam is None else lam * divergence) - reconstruction,
              "reconstruction": reconstruction, "divergence": divergence}
-    return terms, state
+    return terms | ({} if lam is None else {"lam": lam}), state
 
 @patch
 def draw(self: VAEModule, n, generator, scalars, state):
