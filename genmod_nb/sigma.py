@@ -328,7 +328,7 @@ def _rung(study, trials, seeds, chosen, held, store, n_jobs):
         else: going.append(trial)
     return going
 
-# %% ../nbs/04_sigma.ipynb #c89d8d84
+# %% ../nbs/04_sigma.ipynb #207c742d
 def _best(study): return max((t.value for t in study.trials if t.value is not None), default=np.nan)
 
 def search(
@@ -342,6 +342,7 @@ def search(
     progress: bool = True, # show a bar
 ) -> pd.DataFrame: # one row per fit: trial, state, seed, score (nats per row), and Table 1
     "Search over the report's Table 1 for the largest held-out log-likelihood of the training rows"
+    if n_trials < 1: raise ValueError(f"n_trials={n_trials}: ask for 1 trial or more")
     study, seeds = search_study(storage, random_state), list(seeds)
     order = np.random.RandomState(random_state).permutation(len(train))
     held, chosen = train.iloc[order[:len(train) // 5]], train.iloc[order[len(train) // 5:]]
@@ -360,7 +361,7 @@ def search(
                          for t in study.trials
                          for seed, score in zip(seeds, t.user_attrs.get("scores", []))])
 
-# %% ../nbs/04_sigma.ipynb #10af4dbc
+# %% ../nbs/04_sigma.ipynb #156f79c9
 def search_and_refit(
     tables,          # {name: (train, test)}; one table
     seeds=range(32), # of the refits
@@ -391,7 +392,7 @@ def arguments_of(
     sigma = row["sigma"] if row["sigma"] == "learned" else float(row["sigma"])
     return dict(encoder=(int(row["encoder width"]),) * int(row["encoder depth"]),
                 decoder=(int(row["decoder width"]),) * int(row["decoder depth"]),
-                lr=row["lr"], sigma=sigma, max_epochs=int(row["epochs"]),
+                lr=float(row["lr"]), sigma=sigma, max_epochs=int(row["epochs"]),
                 batch_size=int(row["batch size"]), activation=row["activation"],
                 latent_dim=int(row["latent dimension"]))
 

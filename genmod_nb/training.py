@@ -379,7 +379,7 @@ def finish(self: Stack, e):
     member.state = tree_map(lambda v: v[e].clone(), self.data["best_state"])
     return member
 
-# %% ../nbs/02_training.ipynb #d764fd6c
+# %% ../nbs/02_training.ipynb #f8c17ae8
 def _noise(stack, n):
     "Noise for n rows, each member's from its own generator"
     noises = [m.module.noise(n, m.generator) for m in stack.members]
@@ -401,7 +401,7 @@ def _rates(stack, player):
     done = lambda m, r: (m.epoch + r / m.rounds) / m.max_epochs
     rate = lambda m, r: m.scalars[player.lr] * DECAY[m.decay](done(m, r))
     rates = [[rate(m, r) for m in stack.members] for r in range(stack.members[0].rounds)]
-    return torch.tensor(rates, device=stack.device)
+    return torch.tensor(rates, dtype=torch.float32, device=stack.device)
 
 # %% ../nbs/02_training.ipynb #888d65f0
 def run_epoch(stack):

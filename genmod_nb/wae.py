@@ -70,7 +70,7 @@ def _normal(batch_size, latent_dim, generator):
 mmd_divergence.noise = _normal
 DIVERGENCES |= {"w2": w2_divergence, "mmd": mmd_divergence}
 
-# %% ../nbs/05_wae.ipynb #e80f705e
+# %% ../nbs/05_wae.ipynb #7c9e4c74
 class WAE(VAE):
     "Variational auto-encoder with a Wasserstein term in place of the KL divergence"
     _parameter_constraints = {
@@ -86,15 +86,14 @@ class WAE(VAE):
         divergence: str = "w2",      # "w2", per row (the report's), or "mmd", of the aggregate
         schedule: str = "constant",  # "constant", "arima", or "plain" (without forecast)
         target: float = None,        # where a schedule keeps the divergence; None: `TARGETS`
-        early_stopping: bool = False, # not with a schedule: the loss changes its meaning with lam
         **kwargs,
     ):
-        super().__init__(divergence=divergence, early_stopping=early_stopping, **kwargs)
+        super().__init__(divergence=divergence, **kwargs)
         self.lam, self.schedule, self.target = lam, schedule, target
 
     def scalars(self): return super().scalars() | {"lam": self.lam}
 
-# %% ../nbs/05_wae.ipynb #24e9278d
+# %% ../nbs/05_wae.ipynb #be2701ef
 ORDER = (0, 1, 1)      # by AIC, on the pilot run below
 DELTA = 0.3            # lam changes by this share
 TENTHS = 10            # decisions are made after each of them but the last
@@ -108,8 +107,8 @@ def arima_forecast(
     from statsmodels.tsa.arima.model import ARIMA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = ARIMA(np.asarray(y[-100:], float), order=order).fit(method="hannan_rissanen")
-        return float(fitted.forecast(horizon)[-1])
+        model = ARIMA(np.asarray(y[-100:], float), order=order, enforce_invertibility=False)
+        return float(model.fit(method="hannan_rissanen").forecast(horizon)[-1])
 
 class Controller:
     "Changes lam after each tenth of a training, so that the divergence comes to its target"

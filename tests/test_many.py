@@ -46,6 +46,12 @@ def test_one_table_each(tables):
         fit_many([vae(0) for _ in data], data[:2])
 
 
+def test_numbers_may_be_numpys(tables):
+    """A learning rate out of a DataFrame is a numpy float64; the training stays in float32."""
+    a, b = (fit_many([vae(0, lr=lr)] * 2, tables[0], n_jobs=1, progress=False)[0] for lr in (0.01, np.float64(0.01)))
+    assert all(p.dtype == q.dtype and (p == q).all() for p, q in zip(a.module_.parameters(), b.module_.parameters()))
+
+
 def test_empty_list(tables):
     assert fit_many([], tables[0]) == []
 
