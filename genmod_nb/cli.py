@@ -136,7 +136,7 @@ def score(
     if path is not None: _write_table(card, path, index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
-# %% ../nbs/10_cli.ipynb #6bd05a56
+# %% ../nbs/10_cli.ipynb #aa8c80ce
 STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda)}
 
 def study(
@@ -154,6 +154,9 @@ def study(
     "Run a study of the book: sigma, size, search or lambda"
     if out is None: raise ValueError("--out: name the folder to write the results to")
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
+    if which != "search" and trials is not None: raise ValueError("--trials: only for search")
+    if which == "search" and epochs is not None:
+        raise ValueError("--epochs: a search looks for them itself")
     options = {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
     tables = study_tables(split, None if data is None else read_losses(data))
     folder = Path(out)

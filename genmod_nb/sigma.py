@@ -281,10 +281,11 @@ def table_1(trial) -> dict: # arguments of the VAE
         activation=trial.suggest_categorical("activation", ["leaky_relu", "elu"]),
         latent_dim=trial.suggest_int("latent dimension", 2, 3))
 
-# %% ../nbs/04_sigma.ipynb #c7e02d86
+# %% ../nbs/04_sigma.ipynb #51a2c073
 def search_study(
     storage=None,        # path of an Optuna journal; several processes or machines may share it
-    random_state: int = 0, # seed of the sampler
+    random_state: int = 0, # seed of the sampler, in a new study
+    name: str = "table 1", # of the study in the journal
 ): # the `optuna.Study`, new or as it was left
     "Return the Optuna study of a search; raises `ImportError` without Optuna"
     try: import optuna
@@ -299,9 +300,11 @@ def search_study(
     if storage is not None:
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(storage)))
-    return optuna.create_study(
-        storage=storage, study_name="table 1", direction="maximize", load_if_exists=True,
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True,
         sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=8))
+    if study.trials: sampler.reseed_rng()       # going on: not the same first trials again
+    return study
 
 # %% ../nbs/04_sigma.ipynb #1a9af88a
 def _held_out(model, rows):
@@ -328,13 +331,32 @@ def _rung(study, trials, seeds, chosen, held, store, n_jobs):
         else: going.append(trial)
     return going
 
-# %% ../nbs/04_sigma.ipynb #207c742d
+# %% ../nbs/04_sigma.ipynb #f9a7f14f
 def _best(study): return max((t.value for t in study.trials if t.value is not None), default=np.nan)
 
+def _fits_of(study, seeds):
+    "One row per fit of the finished trials"
+    return pd.DataFrame([dict(trial=t.number, state=t.state.name, seed=seed, score=score)
+                         | {k: str(v) if k == "sigma" else v for k, v in t.params.items()}
+                         for t in study.trials if t.state.is_finished()
+                         for seed, score in zip(seeds, t.user_attrs.get("scores", []))])
+
+def _batch(study, trials, seeds, *rest):
+    "Train a batch of trials, two seeds first, and tell what came of them"
+    from optuna.trial import TrialState
+    try:
+        for rung in (seeds[:2], seeds[2:]) if len(seeds) > 2 else (seeds,):
+            trials = _rung(study, trials, rung, *rest)
+        for trial in trials: study.tell(trial, float(np.mean(trial.user_attrs["scores"])))
+    except BaseException:               # they will not be finished
+        for trial in trials: study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        raise
+
+# %% ../nbs/04_sigma.ipynb #7b190444
 def search(
     train,               # losses; a fifth of the rows is held out to choose by
     n_trials: int = 64,  # trials in all, those already in the storage included
-    seeds=range(8),      # of the fits of a trial; those behind the median after two are pruned
+    seeds=range(8),      # of a trial's fits; below the median it is pruned
     batch: int = 8,      # trials asked for at a time, and trained together
     storage=None,        # path of an Optuna journal, to share and to go on from
     store=None, n_jobs: int = None, # as in `run_study`
@@ -343,7 +365,10 @@ def search(
 ) -> pd.DataFrame: # one row per fit: trial, state, seed, score (nats per row), and Table 1
     "Search over the report's Table 1 for the largest held-out log-likelihood of the training rows"
     if n_trials < 1: raise ValueError(f"n_trials={n_trials}: ask for 1 trial or more")
-    study, seeds = search_study(storage, random_state), list(seeds)
+    seeds = list(seeds)
+    what = np.ascontiguousarray(train, dtype=float).tobytes() + repr((random_state, seeds)).encode()
+    name = f"table 1, {hashlib.sha256(what).hexdigest()[:12]}"      # one journal may hold several
+    study = search_study(storage, random_state, name)
     order = np.random.RandomState(random_state).permutation(len(train))
     held, chosen = train.iloc[order[:len(train) // 5]], train.iloc[order[len(train) // 5:]]
     finished = lambda: sum(t.state.is_finished() for t in study.trials)
@@ -351,15 +376,10 @@ def search(
               disable=not progress) as bar:
         while finished() < n_trials:
             going = [study.ask() for _ in range(min(batch, n_trials - finished()))]
-            for rung in (seeds[:2], seeds[2:]) if len(seeds) > 2 else (seeds,):
-                going = _rung(study, going, rung, chosen, held, store, n_jobs)
-            for trial in going: study.tell(trial, float(np.mean(trial.user_attrs["scores"])))
+            _batch(study, going, seeds, chosen, held, store, n_jobs)
             bar.update(finished() - bar.n)
             bar.set_postfix(best=f"{_best(study):.3f}", refresh=False)
-    return pd.DataFrame([dict(trial=t.number, state=t.state.name, seed=seed, score=score)
-                         | {k: str(v) if k == "sigma" else v for k, v in t.params.items()}
-                         for t in study.trials
-                         for seed, score in zip(seeds, t.user_attrs.get("scores", []))])
+    return _fits_of(study, seeds)
 
 # %% ../nbs/04_sigma.ipynb #156f79c9
 def search_and_refit(
@@ -396,7 +416,7 @@ def arguments_of(
                 batch_size=int(row["batch size"]), activation=row["activation"],
                 latent_dim=int(row["latent dimension"]))
 
-# %% ../nbs/04_sigma.ipynb #65fde280
+# %% ../nbs/04_sigma.ipynb #649e5dbe
 TABLE_1 = ["encoder width", "encoder depth", "decoder width", "decoder depth", "lr", "sigma",
            "epochs", "batch size", "activation", "latent dimension"]
 
@@ -405,17 +425,24 @@ def importances(
 ) -> pd.Series: # per entry of Table 1, in nats per row
     """Return how much each entry matters to the score of a trial.
 
-    It is the loss of accuracy of a random forest when the entry is shuffled (Breiman 2001)."""
+    It is the loss of accuracy of a random forest on trials that it has not seen, when the entry
+    is shuffled (Breiman 2001); failed trials are left out."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
+    from sklearn.model_selection import KFold
+    trials = trials[trials.state != "FAIL"]
     mean = trials.groupby(["trial", *TABLE_1]).score.mean().reset_index()
     X = mean[TABLE_1].apply(lambda c: c if c.dtype.kind in "if" else c.astype("category").cat.codes)
     y = mean.score.clip(lower=mean.score.quantile(0.25))     # what is hopeless is hopeless
-    forest = RandomForestRegressor(300, random_state=0).fit(X, y)
-    found = permutation_importance(forest, X, y, n_repeats=30, random_state=0,
-                                   scoring="neg_mean_absolute_error")
-    return pd.Series(found.importances_mean, TABLE_1).sort_values()
+    found = []
+    for a, b in KFold(min(5, len(y)), shuffle=True, random_state=0).split(X):
+        forest = RandomForestRegressor(200, random_state=0).fit(X.iloc[a], y.iloc[a])
+        found.append(permutation_importance(
+            forest, X.iloc[b], y.iloc[b], n_repeats=20, random_state=0,
+            scoring="neg_mean_absolute_error").importances_mean)
+    return pd.Series(np.mean(found, axis=0), TABLE_1).sort_values()
 
+# %% ../nbs/04_sigma.ipynb #9710c5dc
 def plot_search(
     rows,        # of `search_and_refit`
     tables=None, # not needed; every study's picture is drawn by plot(rows, tables)

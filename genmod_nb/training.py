@@ -8,11 +8,11 @@ __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_S
            'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack', 'run_epoch', 'close_epoch', 'train_members',
            'Checkpoint', 'steady', 'seed_from', 'Generator', 'fit_many', 'model_folder', 'Store']
 
-# %% ../nbs/02_training.ipynb #2545de8f
+# %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, copy, functools, hashlib, inspect, json, math, os, platform, shutil, sqlite3
 import sys, tempfile, threading, time, warnings
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -163,7 +163,7 @@ def cpp_compiler():
     try: return get_cpp_compiler()
     except RuntimeError: return None
 
-# %% ../nbs/02_training.ipynb #7c403036
+# %% ../nbs/02_training.ipynb #5657154e
 class Shape(NamedTuple):
     "What the members of a stack share, and what compiled functions are made for"
     text: str       # sizes and settings
@@ -171,11 +171,15 @@ class Shape(NamedTuple):
 
 def shape_of(module, size, batch_size, held, scalars, device) -> Shape:
     "Return the shape of members on tables of a size, with `held` validation rows"
-    plain = lambda v: getattr(v, "__qualname__", v)
     parts, code = {}, []
     for name, m in module.named_modules():
-        own = {k: v for k, v in vars(m).items() if k[0] != "_" and k != "training"}
-        parts[name] = {k: plain(v) for k, v in own.items()}
+        own = {k: v for k, v in vars(m).items() if k not in _ANY_MODULE}
+        for k, v in own.items():
+            if not callable(v) and not _plain_setting(v):
+                raise TypeError(f"{type(m).__name__}.{k}: a module may keep numbers, texts and "
+                                "functions; arrays go to parameters or to initial_state")
+        parts[name] = {k: getattr(v, "__qualname__", "") if callable(v) else v
+                       for k, v in own.items()}
         classes = [c for c in type(m).__mro__ if c not in nn.Module.__mro__]
         code += [*(v for v in own.values() if callable(v)), *classes]
         code += [f for c in classes for f in vars(c).values() if inspect.isfunction(f)]
@@ -183,15 +187,27 @@ def shape_of(module, size, batch_size, held, scalars, device) -> Shape:
     settings = (parts, module.players, parameters, tuple(size), batch_size, held, tuple(scalars))
     return Shape(repr((str(module), *settings, str(device))), tuple(code))
 
-# %% ../nbs/02_training.ipynb #c5ef9c20
-@functools.cache
+# %% ../nbs/02_training.ipynb #d74384d1
+#| exports
+
+# %% ../nbs/02_training.ipynb #5da9b227
+_ANY_MODULE = set(vars(nn.Module()))        # what PyTorch itself keeps in every module
+
+def _plain_setting(v):
+    "Can two of these be told apart by their text?"
+    if isinstance(v, (tuple, list)): return all(map(_plain_setting, v))
+    return v is None or isinstance(v, (str, Real))
+
 def _digest():
-    "What this package is, here and now"
+    "What this package is now, and the machine"
     files = sorted(Path(genmod_nb.__file__).parent.glob("*.py"))
-    about = torch.__version__, torch.backends.cpu.get_cpu_capability(), platform.node()
+    about = (torch.__version__, torch.version.cuda, platform.node(),
+             torch.backends.cpu.get_cpu_capability())
     return hashlib.sha256(repr(about).encode() + b"".join(f.read_bytes() for f in files)).digest()
 
-# %% ../nbs/02_training.ipynb #18bf5b5c
+_IMPORTED = _digest()       # the code that runs, if nobody edits the files meanwhile
+
+# %% ../nbs/02_training.ipynb #e451548e
 @functools.cache
 def _own_folder():
     "A folder for this process alone"
@@ -205,12 +221,26 @@ def compiled_file(
     name: str,    # which of its functions
 ) -> Path: # the file; it exists if the function has been compiled before
     "Return where a compiled function is kept: `genmod_nb` in the user's cache folder"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genmod_nb"
-    roots = {getattr(c, "__module__", "").split(".")[0] for c in shape.code}
-    folder = cache if roots <= {"genmod_nb", "torch"} else _own_folder()
-    key = hashlib.sha256(repr((shape.text, size, name)).encode() + _digest()).hexdigest()[:32]
-    return folder / f"{key}.pt2"
+    roots = {str(getattr(c, "__module__", "")).split(".")[0] for c in shape.code}
+    if roots <= {"genmod_nb", "torch"} and _digest() == _IMPORTED:
+        key = hashlib.sha256(repr((shape.text, size, name)).encode() + _IMPORTED).hexdigest()
+        return _cache_folder() / f"{key[:32]}.pt2"
+    number = _OWN.setdefault((shape, size, name), len(_OWN))    # functions themselves, not names
+    return _own_folder() / f"{number}.pt2"
 
+_OWN = {}
+
+@functools.cache
+def _cache_folder():
+    "The folder shared by all processes of the user; this process's own, if there can be none"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "genmod_nb"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): return folder
+    except (OSError, RuntimeError): return _own_folder()
+
+# %% ../nbs/02_training.ipynb #2188f0d6
 class Compiled:
     "A function of a tree of tensors, compiled for the shapes that it is first called with"
     def __init__(self, f, file): self.f, self.file, self.loader = f, file, None
@@ -220,15 +250,19 @@ class Compiled:
         return tree_unflatten(self.loader.boxed_run(tree_flatten(args)[0]), self.out)
     def _load(self, args):
         if not self.file.exists(): self._make(args)
-        try: self.loader = _loader(self.file)
+        device = tree_flatten(args)[0][0].device.index
+        try: self.loader = _loader(self.file, device)
         except RuntimeError:             # a damaged file
             self._make(args)
-            self.loader = _loader(self.file)
+            self.loader = _loader(self.file, device)
+        with suppress(OSError): os.utime(self.file)       # the oldest are dropped
         self.out = treespec_loads(self.loader.get_call_spec()[1])
 
-def _loader(file): return torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, -1)
+def _loader(file, device):
+    device = -1 if device is None else device
+    return torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, device)
 
-# %% ../nbs/02_training.ipynb #871ce444
+# %% ../nbs/02_training.ipynb #d6acd530
 CACHED = 300    # files in the cache at most, of 2 MB each
 
 @patch
@@ -240,15 +274,15 @@ def _make(self: Compiled, args):
     graph = make_fx(lambda *leaves: self.f(*tree_unflatten(leaves, spec)))(*leaves)
     class Graph(nn.Module):
         def forward(self, *args): return graph(*tree_flatten(args)[0])
-    self.file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=self.file.parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)       # PyTorch's own
         program = torch.export.export(Graph(), args, strict=False)
         made = torch._inductor.aoti_compile_and_package(
             program, package_path=f"{folder}/{self.file.name}")
         os.replace(made, self.file)
-    old = sorted(self.file.parent.glob("*.pt2"), key=lambda f: -f.stat().st_mtime)[CACHED:]
-    for file in old: file.unlink(missing_ok=True)
+    with suppress(OSError):       # another process may be dropping the same ones
+        old = sorted(self.file.parent.glob("*.pt2"), key=lambda f: -f.stat().st_mtime)[CACHED:]
+        for file in old: file.unlink(missing_ok=True)
 
 # %% ../nbs/02_training.ipynb #87189404
 _STEPS = {}
@@ -896,13 +930,15 @@ def _plan(models, tables, n_jobs):
         plans.append((indices, path, size))
     return plans
 
-# %% ../nbs/02_training.ipynb #dd0f2b79
+# %% ../nbs/02_training.ipynb #25c9aca7
 def _tables(models, X):
     "One table per model, models and tables checked"
     tables = list(X) if isinstance(X, (list, tuple)) else [X] * len(models)
     if len(tables) != len(models):
         raise ValueError(f"{len(X)} tables for {len(models)} models: give one, or one each")
-    for model in models: model._validate_params()
+    for model in models:
+        model._validate_params()
+        model.control()
     # What one model finds in a table, all models with the same margins would find
     for model, X in {(id(X), m.margins): (m, X) for m, X in zip(models, tables)}.values():
         clone(model)._check(X, fitting=True)

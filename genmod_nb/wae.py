@@ -35,7 +35,7 @@ def w2_gaussian_full(
     roots = torch.linalg.eigvalsh(cov).clamp(min=0).sqrt()      # standard deviations along the axes
     return (mu ** 2).sum(-1) + ((roots - 1) ** 2).sum(-1)
 
-# %% ../nbs/05_wae.ipynb #dc5e8d89
+# %% ../nbs/05_wae.ipynb #a9b5ed99
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)    # as in the authors' code
 
 def imq_kernel(
@@ -49,7 +49,7 @@ def imq_kernel(
 def mmd(
     z, # draws of the one law, shape (n, k)
     p, # draws of the other, shape (n, k)
-): # a number, dimensionless; below zero as often as above when the laws are equal
+): # a number, dimensionless; zero on average when the laws are equal
     "Return the unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012)"
     n, (zz, pp) = len(z), (imq_kernel(v, v) for v in (z, p))
     own = (zz.sum() - zz.diagonal().sum() + pp.sum() - pp.diagonal().sum()) / (n * (n - 1))
@@ -93,7 +93,7 @@ class WAE(VAE):
 
     def scalars(self): return super().scalars() | {"lam": self.lam}
 
-# %% ../nbs/05_wae.ipynb #be2701ef
+# %% ../nbs/05_wae.ipynb #7df7a44e
 ORDER = (0, 1, 1)      # by AIC, on the pilot run below
 DELTA = 0.3            # lam changes by this share
 TENTHS = 10            # decisions are made after each of them but the last
@@ -115,18 +115,18 @@ class Controller:
     names = ["forecast", "decision", "failed"]
     def __init__(self, forecast, target): self.forecast, self.target = forecast, target
     def __call__(self, member):
-        every, row = member.max_epochs // TENTHS, member.record[-1]
+        every, row = -(-member.max_epochs // TENTHS), member.record[-1]
         if member.epoch % every or member.epoch == member.max_epochs:
             row += [math.nan, 0.0, 0.0]
             return {}
         seen = [r[member.names.index("divergence")] for r in member.record]
-        try: ahead = self.forecast(seen, every)
+        try: ahead = self.forecast(seen, every) if np.isfinite(seen).all() else math.nan
         except (ValueError, IndexError, ArithmeticError, np.linalg.LinAlgError): ahead = math.nan
         decision = float(np.sign(ahead - self.target)) if math.isfinite(ahead) else 0.0
         row += [ahead, decision, float(not math.isfinite(ahead))]
         return {"lam": row[member.names.index("lam")] * (1 + DELTA) ** decision}
 
-# %% ../nbs/05_wae.ipynb #24efc840
+# %% ../nbs/05_wae.ipynb #8cd47e37
 TARGETS = {"w2": 0.5, "mmd": 0.005}    # per latent dimension
 FORECASTS = {"arima": arima_forecast, "plain": lambda y, horizon: y[-1]}
 
@@ -134,7 +134,7 @@ FORECASTS = {"arima": arima_forecast, "plain": lambda y, horizon: y[-1]}
 def control(self: WAE):
     """Return the controller of the schedule, or None.
 
-    Raises `ValueError` on a training too short to decide in, and with early stopping."""
+    Raises `ValueError` on a training too short to decide in, with early stopping, and on lam=0."""
     if self.schedule == "constant": return None
     if self.max_epochs < 5 * TENTHS:
         raise ValueError(f"schedule={self.schedule!r} needs max_epochs of {5 * TENTHS} or more, "
@@ -142,10 +142,11 @@ def control(self: WAE):
     if self.early_stopping:
         raise ValueError(f"schedule={self.schedule!r} needs early_stopping=False: "
                          "under another lam a loss means another thing")
+    if self.lam == 0: raise ValueError("a schedule multiplies lam: start from a lam above 0")
     target = TARGETS[self.divergence] * self.latent_dim if self.target is None else self.target
     return Controller(FORECASTS[self.schedule], float(target))
 
-# %% ../nbs/05_wae.ipynb #d32f592e
+# %% ../nbs/05_wae.ipynb #7b6b5eab
 LAMBDAS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 def lambda_study(
@@ -154,7 +155,7 @@ def lambda_study(
     schedules=("arima", "plain"), # run from lam = 1, with sigma learned
     seeds=range(32), # one fit for each
     store=None, n_jobs: int = None, progress: bool = True, # as in `run_study`
-    **arguments,  # of the WAE
+    **arguments,  # of both the WAE and the VAE
 ) -> pd.DataFrame: # one row per fit
     """Return the scores of WAEs over a grid of λ, of moving ones, and of the VAE (divergence "kl").
 

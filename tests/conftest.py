@@ -1,4 +1,13 @@
 """What the tests share: the real table, and one small fitted model of each kind."""
+import atexit
+import os
+import shutil
+import tempfile
+
+# Tests patch functions; what they compile must not reach the user's own cache.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="genmod_nb-tests.")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
 import pytest
 from hypothesis import settings
 

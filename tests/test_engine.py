@@ -90,6 +90,40 @@ def test_compiled_code_is_never_that_of_another_module(tables, monkeypatch):
     assert shape() != base and training.compiled_file(shape(), 4, "check").parent == training._own_folder()
 
 
+def test_a_redefined_function_is_compiled_anew(tables):
+    """In a notebook, a divergence is written again under the same name: the new one must run."""
+    if training.cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+
+    def fits(weight):
+        def pull(prior, mu, log_s, z, noise):
+            return weight * (mu ** 2).mean()
+        kw = dict(encoder=(4,), decoder=(4,), max_epochs=2, early_stopping=False, random_state=0, progress=False, divergence=pull)
+        return [VAE(compile=c, **kw).fit(tables[0]).history_.value.to_numpy() for c in (True, False)]
+    small, large = fits(1.0), fits(1000.0)
+    assert small[0] == pytest.approx(small[1], rel=1e-3)
+    assert large[0] == pytest.approx(large[1], rel=1e-3) and large[0].max() > 10 * small[0].max()
+
+
+@pytest.mark.parametrize("name, value", [("_shift", torch.zeros(2)), ("shift", np.zeros(2)), ("table", {"a": 1})])
+def test_a_module_that_hides_arrays_is_refused(name, value):
+    """Two members that differ only in them would be trained as one."""
+    module = Average()
+    setattr(module, name, value)
+    with pytest.raises(TypeError, match="parameters or to initial_state"):
+        list(train_members([member(module, torch.randn(64, 3))], "stacked", 1))
+
+
+def test_edited_files_and_unusable_folders_keep_what_is_compiled_apart(tables, monkeypatch, tmp_path):
+    shape = VAE(random_state=0)._prepare(tables[0]).shape
+    monkeypatch.setattr(training, "_digest", lambda: b"edited since the import")
+    assert training.compiled_file(shape, 1, "check").parent == training._own_folder()
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", "/proc/nope"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+        assert training._cache_folder.__wrapped__() == training._own_folder()
+
+
 def test_a_module_with_buffers_is_refused():
     module = Average()
     module.register_buffer("table", torch.zeros(3))

@@ -117,6 +117,42 @@ def small_search(monkeypatch):
     monkeypatch.setattr(chapter, "table_1", lambda t: {k: v for k, v in tiny(t).items() if k != "progress"})
 
 
+def journal(path):
+    """The studies in a journal."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    return [optuna.load_study(study_name=s.study_name, storage=storage) for s in optuna.get_all_study_summaries(storage)]
+
+
+def test_one_journal_keeps_the_searches_of_two_tables_apart(tables, tmp_path, small_search):
+    pytest.importorskip("optuna")
+    run = lambda X: search(X, 2, seeds=range(1), storage=tmp_path / "journal.log", n_jobs=1, progress=False)
+    a, b = run(tables[0]), run(tables[0] * 2)
+    assert not a.score.equals(b.score) and len(journal(tmp_path / "journal.log")) == 2
+    assert run(tables[0]).equals(a)
+
+
+def test_an_interrupted_search_leaves_no_trial_behind(tables, tmp_path, small_search, monkeypatch):
+    pytest.importorskip("optuna")
+    run = lambda n: search(tables[0], n, seeds=range(3), batch=2, storage=tmp_path / "journal.log", n_jobs=1, progress=False)
+    original, calls = chapter._rung, []
+
+    def stop(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*given)
+    with monkeypatch.context() as once:
+        once.setattr(chapter, "_rung", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(4)
+    rows = run(4)
+    assert set(rows.state) <= {"COMPLETE", "PRUNED", "FAIL"} and (rows.state == "FAIL").sum() == 4      # two fits of two trials
+    settings = [tuple(t.params.items()) for t in journal(tmp_path / "journal.log")[0].trials]
+    assert len(set(settings)) == len(settings) == 4
+
+
 def test_a_search_goes_on_where_it_was(tables, tmp_path, small_search):
     pytest.importorskip("optuna")
     run = lambda n: search(tables[0], n, seeds=range(3), batch=2, storage=tmp_path / "journal.log", n_jobs=1, progress=False)
@@ -130,12 +166,12 @@ def test_two_processes_may_share_a_search(tmp_path):
     pytest.importorskip("optuna")
     code = ("import sys; from genmod_nb import sigma; from genmod_nb.data import load_losses\n"
             "sigma.table_1 = lambda t: dict(encoder=(8,), decoder=(8,), max_epochs=3, lr=t.suggest_float('lr', 1e-3, 1e-2))\n"
-            "rows = sigma.search(load_losses()[0], 6, seeds=range(1), batch=1, storage=sys.argv[1], n_jobs=1, random_state=int(sys.argv[2]), progress=False)")
+            "rows = sigma.search(load_losses()[0], 6, seeds=range(1), batch=1, storage=sys.argv[1], n_jobs=1, progress=False)")
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "journal.log"), str(k)], stderr=subprocess.PIPE) for k in range(2)]
     for process in running:
         errors = process.communicate()[1].decode()
         assert process.returncode == 0, errors
-    trials = chapter.search_study(tmp_path / "journal.log").trials
+    trials = journal(tmp_path / "journal.log")[0].trials
     finished = [t for t in trials if t.state.is_finished()]
     assert 6 <= len(finished) <= 7 and len({t.number for t in trials}) == len(trials)
 
@@ -155,9 +191,11 @@ def test_a_search_learns_from_four_fifths_and_chooses_by_the_rest(tables, small_
 
 def test_importances_find_what_matters():
     rng = np.random.default_rng(0)
-    trials = pd.DataFrame({name: rng.choice([1, 2, 3], 80) for name in chapter.TABLE_1}).assign(trial=range(80), activation=rng.choice(["elu", "leaky_relu"], 80))
+    trials = pd.DataFrame({name: rng.choice([1, 2, 3], 80) for name in chapter.TABLE_1}).assign(trial=range(80), activation=rng.choice(["elu", "leaky_relu"], 80), state="COMPLETE")
     trials["score"] = trials["lr"] * 1.0 + 0.01 * rng.normal(size=80)
-    assert importances(trials).idxmax() == "lr"
+    failed = trials.iloc[:1].assign(trial=80, state="FAIL", score=np.nan)
+    found = importances(pd.concat([trials, failed]))
+    assert found.idxmax() == "lr" and found.drop("lr").max() < 0.1 * found["lr"]
 
 
 def test_arguments_of_a_trial_build_a_model():
@@ -197,7 +235,9 @@ def test_study_command_on_a_table_of_ones_own(tables, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, says", [(["sigma"], "--out"), (["sigma", "--out", "x", "--seeds", "0"], "--seeds"),
-                                             (["sigma", "--out", "x", "--data", "missing.csv"], "missing.csv")])
+                                             (["sigma", "--out", "x", "--data", "missing.csv"], "missing.csv"),
+                                             (["sigma", "--out", "x", "--trials", "3"], "--trials"),
+                                             (["search", "--out", "x", "--epochs", "3"], "--epochs")])
 def test_study_command_refuses(arguments, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", *arguments]) == 2

@@ -70,6 +70,16 @@ def test_a_failed_forecast_keeps_lambda_and_is_recorded(tables, monkeypatch, how
     assert (lam_of(model) == 1.0).all() and schedule_of(model, "failed").sum() == 9
 
 
+def test_a_diverging_fit_under_a_schedule_is_a_failed_fit(tables):
+    models = [WAE(**SMALL | dict(random_state=s), schedule="arima", lr=lr) for s, lr in ((0, 5e-3), (1, 1e30))]
+    with pytest.warns(UserWarning, match="1 of 2 fits failed"):
+        good, bad = fit_many(models, tables[0], n_jobs=1, progress=False)
+    assert not good.failure_ and "not finite" in bad.failure_
+    member = good._prepare(tables[0])
+    member.names, member.epoch, member.record = ["divergence", "lam"], 6, [[math.inf, 1.0]]
+    assert member.control(member) == {"lam": 1.0} and member.record[0][2:] == [pytest.approx(math.nan, nan_ok=True), 0.0, 1.0]
+
+
 def test_a_defect_in_a_forecast_is_not_swallowed(tables, monkeypatch):
     monkeypatch.setitem(chapter.FORECASTS, "arima", lambda y, horizon: y.no_such_attribute)
     with pytest.raises(AttributeError):
@@ -108,7 +118,7 @@ def test_saved_and_loaded_with_its_schedule(tables, tmp_path):
 
 @pytest.mark.parametrize("arguments, says", [(dict(lam=-0.1), "lam"), (dict(lam=math.nan), "lam"), (dict(lam=math.inf), "lam"),
                                              (dict(schedule="arima", max_epochs=49), "max_epochs"), (dict(divergence="kl"), "divergence"),
-                                             (dict(schedule="arima", early_stopping=True), "early_stopping"), (dict(target=0), "target")])
+                                             (dict(schedule="arima", early_stopping=True), "early_stopping"), (dict(target=0), "target"), (dict(schedule="plain", lam=0.0), "lam")])
 def test_refused(tables, arguments, says):
     with pytest.raises(ValueError, match=says):
         WAE(**SMALL | arguments).fit(tables[0])
