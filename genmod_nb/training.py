@@ -303,7 +303,7 @@ def _functions(member, path, size):
         _STEPS[key] = layouts, steps, check
     return _STEPS[key]
 
-# %% ../nbs/02_training.ipynb #51f71cf0
+# %% ../nbs/02_training.ipynb #ea12c23b
 @dataclass
 class Member:
     "One fit: a module, its rows, its numbers, and what has come of it so far"
@@ -325,7 +325,7 @@ class Member:
     names: list = field(default_factory=list)  # of the terms
     failure: tuple = ()         # (step, term) that was not finite
     state: dict = field(default_factory=dict)  # the module's state at the best epoch
-    control: object = None      # changes its numbers between epochs, if given (@sec-control)
+    control: object = None      # changes its numbers between epochs, if given
 
     @property
     def batches(self):
