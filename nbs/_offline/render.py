@@ -282,6 +282,7 @@ def main():
         shutil.rmtree(base, ignore_errors=True)
         shutil.copytree(ROOT / "nbs", base / "nbs", ignore=shutil.ignore_patterns("_offline", ".ipynb_checkpoints"))
         shutil.copytree(ROOT / "genmod_nb", base / "genmod_nb", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "benchmarks" / "results", base / "benchmarks" / "results")
         for name in ("settings.ini", "_quarto.yml"):
             shutil.copy(ROOT / name, base / name)
         execute_all(base / "nbs")
