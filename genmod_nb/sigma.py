@@ -163,7 +163,7 @@ _LOOKS = {("gaussian", ""): ("#0b3c6f", "o-", "scores, with noise"),
           ("raw", ""): ("#e08214", "s-", "raw losses, with noise"),
           ("raw", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
 
-def _lines(ax, rows, score, suffixes=("",), scale=lambda v: v):
+def _lines(ax, rows, score, suffixes=("",)):
     "Means and 5-95 % ranges of a score against σ; the learned σ stands apart, on the right"
     for (margins, suffix), (colour, look, label) in _LOOKS.items():
         mine = rows[(rows.margins == margins) & (rows.failure == "")]
