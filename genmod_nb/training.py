@@ -6,7 +6,8 @@
 __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_SECONDS', 'STACK', 'FORMAT', 'FILES', 'Player',
            'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check', 'choose_path', 'cpp_compiler', 'Shape',
            'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack', 'run_epoch', 'close_epoch', 'train_members',
-           'Checkpoint', 'steady', 'seed_from', 'Generator', 'fit_many', 'model_folder', 'Store']
+           'Checkpoint', 'steady', 'seed_from', 'Generator', 'fit_many', 'Specification', 'from_json', 'model_folder',
+           'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, copy, functools, hashlib, inspect, json, math, os, platform, shutil, sqlite3
@@ -46,7 +47,7 @@ class Player(NamedTuple):
     lr: str = "lr"           # which of the member's numbers is its learning rate
     betas: tuple = (0.9, 0.999) # Adam's decay rates
 
-# %% ../nbs/02_training.ipynb #dd3212f5
+# %% ../nbs/02_training.ipynb #6ee8d192
 class GenerativeModule(nn.Module):
     "What the engine asks of a model, written for one model and one batch"
     players = (Player(),)
@@ -56,13 +57,23 @@ class GenerativeModule(nn.Module):
     def initial_state(self):
         "Return a dict of tensors carried from step to step that are not parameters"
         return {}
+    def conclude(self, state, generator):
+        "Return the state of the trained module"
+        return state
     def terms(self, x, noise, scalars, state):
         "Return (dict of terms in nats per row, with each player's loss among them; new state)"
         raise NotImplementedError
     def draw(self, n, generator, scalars, state):
         "Return n rows of scores, shape (n, d)"
         raise NotImplementedError
-    def forward(self, *inputs): return self.terms(*inputs)
+    def refresh(self, noise, state):
+        "Return the state for validation rows: what lags behind the weights, brought up to date"
+        return state
+    def check_state(self, state):
+        "Raise `ValueError` on a state that no training leaves"
+    def forward(self, x, noise, scalars, state, checking=False):
+        if checking: state = self.refresh(noise, state)
+        return self.terms(x, noise, scalars, state)
 
 # %% ../nbs/02_training.ipynb #8e4419d2
 class Layout:
@@ -79,7 +90,7 @@ class Layout:
         "Return the parameters in a vector, by name"
         return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), flat.split(self.sizes))}
 
-# %% ../nbs/02_training.ipynb #d8853806
+# %% ../nbs/02_training.ipynb #e9a07bdf
 def _stacked_gradient(loss):
     "The gradient for E members at once"
     return vmap(grad_and_value(loss, has_aux=True), randomness="error")
@@ -91,13 +102,14 @@ def _eager_gradient(loss):
         with torch.enable_grad():
             flat = own[0].detach().requires_grad_()
             value, aux = loss(flat, *first(inputs))
-            grad, = torch.autograd.grad(value, flat)
+            touched = value.requires_grad       # a loss may not depend on the parameters
+            grad = torch.autograd.grad(value, flat)[0] if touched else torch.zeros_like(flat)
         return grad[None], (value, tree_map(lambda v: v.detach()[None], aux))
     return gradient
 
 GRADIENTS = {"eager": _eager_gradient, "stacked": _stacked_gradient, "compiled": _stacked_gradient}
 
-# %% ../nbs/02_training.ipynb #44e657c4
+# %% ../nbs/02_training.ipynb #e5e88910
 def adam(flat, grad, m, v, t, rate, betas):
     "Return (flat, m, v) after one step of Adam; all of shape (E, P), t and rate of shape (E,)"
     b1, b2 = betas
@@ -124,7 +136,7 @@ def make_check(module, layouts, path):
     "Return the function that evaluates the terms of a stack on given rows"
     def terms(flats, x, noise, scalars, state):
         parameters = {n: p for l, f in zip(layouts, flats) for n, p in l.unpack(f).items()}
-        return functional_call(module, parameters, (x, noise, scalars, state))[0]
+        return functional_call(module, parameters, (x, noise, scalars, state, True))[0]
     first = lambda tree: tree_map(lambda v: v[0], tree)
     each = vmap(terms) if path != "eager" else (
         lambda *inputs: tree_map(lambda v: v[None], terms(*first(inputs))))
@@ -599,44 +611,73 @@ def seed_from(
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     return int(rng.randint(2 ** 31))
 
-# %% ../nbs/02_training.ipynb #418ee597
+# %% ../nbs/02_training.ipynb #00bbf6cb
+_CONSTRAINTS = {
+    "margins": [StrOptions(set(MARGINS))],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "lr_decay": [StrOptions(set(DECAY))],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "patience": [Interval(Integral, 1, None, closed="left")],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "random_state": ["random_state"],
+    "device": [str, None],
+    "compile": [StrOptions({"auto"}), "boolean"],
+    "progress": ["boolean"],
+    "verbose": ["boolean"],
+}
+
+# %% ../nbs/02_training.ipynb #40d81c0a
 class Generator(DensityMixin, BaseEstimator):
     "A generative model of a table of losses: fit, sample, score, save, load"
     registry = {}
-    _parameter_constraints = {
-        "margins": [StrOptions(set(MARGINS))],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_decay": [StrOptions(set(DECAY))],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "random_state": ["random_state"],
-        "device": [str, None],
-        "compile": [StrOptions({"auto"}), "boolean"],
-        "progress": ["boolean"],
-        "verbose": ["boolean"],
-    }
+    _parameter_constraints = _CONSTRAINTS
+    def __init__(self,
+        margins: str = "gaussian",   # scores to train on: "gaussian", "log" or "raw"
+        lr: float = 5e-3,            # initial learning rate of Adam
+        lr_decay: str = "cosine",    # "cosine" (to zero) or "constant"
+        batch_size: int = 128,       # rows in a batch
+        max_epochs: int = 400,       # epochs at most
+        early_stopping: bool = True, # stop when validation rows no longer improve (20 rows or more)
+        patience: int = 100,         # epochs without improvement before stopping
+        validation_fraction: float = 0.1, # share of the rows kept for validation
+        random_state=None,           # seed of initialisation, batches and noise
+        device: str = None,          # "cpu" or "cuda"; None is the CPU
+        compile="auto",              # compile the training step: True, False, or where it pays
+        progress: bool = True,       # show a bar if fitting takes more than two seconds
+        verbose: bool = False,       # say on stderr what is done
+    ):
+        self.margins, self.lr, self.lr_decay = margins, lr, lr_decay
+        self.batch_size, self.max_epochs = batch_size, max_epochs
+        self.early_stopping, self.patience = early_stopping, patience
+        self.validation_fraction, self.random_state = validation_fraction, random_state
+        self.device, self.compile, self.progress, self.verbose = device, compile, progress, verbose
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         Generator.registry[cls.__name__] = cls
 
-    def build(self, n_features: int) -> GenerativeModule:
-        "Return a fresh module for tables of n_features columns"
-        raise NotImplementedError(f"{type(self).__name__} has no build")
-    def scalars(self) -> dict:
-        "Return the member's numbers"
-        return {"lr": self.lr}
-    def control(self):
-        "Return what changes the member's numbers between epochs, or None"
-        return None
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = self.margins != "raw"
         return tags
+
+# %% ../nbs/02_training.ipynb #4a14c16a
+@patch
+def build(self: Generator, n_features: int) -> GenerativeModule:
+    "Return a fresh module for tables of n_features columns"
+    raise NotImplementedError(f"{type(self).__name__} has no build")
+
+@patch
+def scalars(self: Generator) -> dict:
+    "Return the member's numbers"
+    return {"lr": self.lr}
+
+@patch
+def control(self: Generator):
+    "Return what changes the member's numbers between epochs, or None"
+    return None
 
 # %% ../nbs/02_training.ipynb #bf816a1e
 @patch
@@ -673,7 +714,7 @@ def _scalars(self: Generator, dtype=torch.float32):
     return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
             for k, v in self.scalars().items()}
 
-# %% ../nbs/02_training.ipynb #e18e6c30
+# %% ../nbs/02_training.ipynb #6eb2603d
 def _usable(device):
     "The device, if this machine has it"
     try: return torch.empty(0, device=device or "cpu").device
@@ -692,6 +733,7 @@ def _prepare(self: Generator, X, laws=None):
         warnings.warn(f"{len(table)} rows: too few to learn a joint law from; expect noise",
                       stacklevel=3)
     self.device_, self.seed_ = _usable(self.device), seed_from(self.random_state)
+    self.params_ = clone(self).get_params(deep=False)     # what is fitted, whatever is set later
     if (id(X), self.margins) not in laws:
         law = Margins(self.margins).fit(table)
         Z = torch.tensor(law.transform(table).to_numpy(), dtype=torch.float32)
@@ -703,11 +745,14 @@ def _prepare(self: Generator, X, laws=None):
     return Member(self.module_, Z, rows, valid, self.scalars(), generator, self.batch_size,
                   self.max_epochs, self.patience, self.lr_decay, control=self.control())
 
-# %% ../nbs/02_training.ipynb #656fb1f6
+# %% ../nbs/02_training.ipynb #cd1f29d4
 @patch
 def _learn(self: Generator, member, path):
     "Take over what has come of a member"
-    self.state_, self.best_epoch_, self.path_ = member.state, member.best_epoch, path
+    self.best_epoch_, self.path_, self.state_ = member.best_epoch, path, member.state
+    if not member.failure:
+        with torch.no_grad(), steady(self.seed_) as generator:
+            self.state_ = self.module_.conclude(member.state, generator)
     splits = ["train", "validation"] if len(member.valid) else ["train"]
     labels = [(split, term) for split in splits for term in member.names]
     if member.control is not None: labels += [("schedule", t) for t in member.control.names]
@@ -992,7 +1037,28 @@ def fit_many(
                              f"{fitted[failed[0]].failure_}", stacklevel=2)
     return [fitted[i] for i in range(len(models))]
 
-# %% ../nbs/02_training.ipynb #e993c59a
+# %% ../nbs/02_training.ipynb #c2f103e2
+class Specification(BaseEstimator):
+    "An argument that has arguments of its own; a file holds {class name: arguments}"
+    registry = {}
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        Specification.registry[cls.__name__] = cls
+
+def from_json(
+    value, # an argument as json gives it
+): # the argument as a model takes it
+    "Return a list as a tuple, {class name: arguments} as that specification, all else as it is"
+    if isinstance(value, list): return tuple(value)
+    if not isinstance(value, dict): return value
+    (name, params), = value.items() if len(value) == 1 else [("", None)]
+    if name not in Specification.registry or not isinstance(params, dict):
+        known = ", ".join(sorted(Specification.registry)) or "none"
+        raise ValueError(f"{value}: write {{name: {{argument: value}}}} with a name among {known}; "
+                         "importing genmod_nb.cli makes all of this package known")
+    return Specification.registry[name](**{k: from_json(v) for k, v in params.items()})
+
+# %% ../nbs/02_training.ipynb #74c1e3ed
 FORMAT = 1
 FILES = {"config.json", "model.safetensors"}
 
@@ -1015,14 +1081,15 @@ def _arrays(self):
     return {k: np.array(v, order="C") for k, v in arrays.items()}
 
 def _plain(value):
-    "A numpy value as JSON can hold it"
+    "A value as JSON can hold it"
     if isinstance(value, (np.generic, np.ndarray)): return value.tolist()
+    if isinstance(value, Specification):
+        return {type(value).__name__: value.get_params(deep=False)}
     raise ValueError(f"a model with the argument {value!r} cannot be saved: use its name")
 
 def _config(self):
     "Everything else"
-    params = {k: v for k, v in self.get_params(deep=False).items()
-              if k not in ("random_state", "device")}
+    params = {k: v for k, v in self.params_.items() if k not in ("random_state", "device")}
     pairs = self.history_[["split", "term"]].drop_duplicates().to_numpy()
     labels = [[str(split), str(term)] for split, term in pairs]
     return dict(
@@ -1095,7 +1162,7 @@ def _margins(kind, n_features, arrays):
         margins.columns_.append(m)
     return margins
 
-# %% ../nbs/02_training.ipynb #a5737e8d
+# %% ../nbs/02_training.ipynb #2c481060
 def _restore(self, config, arrays):
     "Fill an unfitted model from its two files"
     bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
@@ -1120,6 +1187,10 @@ def _restore(self, config, arrays):
         self.module_ = self.build(d)
     self.module_.load_state_dict(weights)
     self.state_ = {k: torch.from_numpy(v) for k, v in _section(arrays, "state.").items()}
+    if shapes(self.module_.initial_state()) != shapes(self.state_):
+        raise ValueError("the state does not fit the arguments in config.json")
+    self.module_.check_state(self.state_)
+    self.params_ = clone(self).get_params(deep=False)
     h = pd.DataFrame(arrays["history"], columns=["epoch", "step", "value"])
     h = h.astype(dict(epoch=int, step=int))
     n_epochs = len(h) // len(config["history"])
@@ -1127,7 +1198,7 @@ def _restore(self, config, arrays):
     self.history_ = pd.concat([h[["epoch", "step"]], labels, h[["value"]]], axis=1)
     return self
 
-# %% ../nbs/02_training.ipynb #c08f9089
+# %% ../nbs/02_training.ipynb #779cdf09
 @patch(cls_method=True)
 def load(cls: Generator,
     path, # a folder written by `save`
@@ -1140,7 +1211,7 @@ def load(cls: Generator,
     if kind is None or not issubclass(kind, cls):
         raise ValueError(f"{path} holds a {config['model']!r}, not a {cls.__name__}")
     try:
-        params = {k: tuple(v) if isinstance(v, list) else v for k, v in config["params"].items()}
+        params = {k: from_json(v) for k, v in config["params"].items()}
         return _restore(kind(**params), config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError,
             RuntimeError, ZeroDivisionError) as e:

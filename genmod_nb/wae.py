@@ -7,7 +7,7 @@ __all__ = ['IMQ_SCALES', 'DIVERGENCES', 'ORDER', 'DELTA', 'TENTHS', 'TARGETS', '
            'w2_gaussian_full', 'imq_kernel', 'mmd', 'w2_divergence', 'mmd_divergence', 'WAE', 'arima_forecast',
            'Controller', 'lambda_study', 'plot_lambda']
 
-# %% ../nbs/05_wae.ipynb #69f4ca1b
+# %% ../nbs/05_wae.ipynb #ab570082
 import itertools, math, warnings
 from numbers import Real
 import numpy as np
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from sklearn.utils._param_validation import Interval, StrOptions
 from .sigma import run_study, study_tables
-from .vae import DIVERGENCES, VAE
+from .vae import DIVERGENCES, VAE, StandardNormal
 
 # %% ../nbs/05_wae.ipynb #0c94b03b
 def w2_gaussian(
@@ -55,14 +55,21 @@ def mmd(
     own = (zz.sum() - zz.diagonal().sum() + pp.sum() - pp.diagonal().sum()) / (n * (n - 1))
     return own - 2 * imq_kernel(z, p).mean()
 
-# %% ../nbs/05_wae.ipynb #9121421d
-def w2_divergence(prior, mu, log_s, z, noise):
-    "Return the mean over the batch of W2^2(q(z|x), N(0, I))"
-    return w2_gaussian(mu, log_s.exp()).mean()
+# %% ../nbs/05_wae.ipynb #4ce421c0
+def _only_normal(prior):
+    "Raise `ValueError` unless the prior is the law that both distances are measured from"
+    if not isinstance(prior, StandardNormal):
+        raise ValueError("w2 and mmd are distances from N(0, I): they need prior='normal'")
 
-def mmd_divergence(prior, mu, log_s, z, noise):
+def w2_divergence(prior, mu, log_s, z, context):
+    "Return the mean over the batch of W2^2(q(z|x), N(0, I))"
+    _only_normal(prior)
+    return w2_gaussian(mu, log_s.exp()).mean(), context.state
+
+def mmd_divergence(prior, mu, log_s, z, context):
     "Return the discrepancy of the batch's draws from as many of N(0, I)"
-    return mmd(z, noise["normal"])
+    _only_normal(prior)
+    return mmd(z, context.noise["normal"]), context.state
 
 def _normal(batch_size, latent_dim, generator):
     return {"normal": torch.randn(batch_size, latent_dim, generator=generator)}

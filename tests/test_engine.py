@@ -96,8 +96,8 @@ def test_a_redefined_function_is_compiled_anew(tables):
         pytest.skip("no C++ compiler")
 
     def fits(weight):
-        def pull(prior, mu, log_s, z, noise):
-            return weight * (mu ** 2).mean()
+        def pull(prior, mu, log_s, z, context):
+            return weight * (mu ** 2).mean(), context.state
         kw = dict(encoder=(4,), decoder=(4,), max_epochs=2, early_stopping=False, random_state=0, progress=False, divergence=pull)
         return [VAE(compile=c, **kw).fit(tables[0]).history_.value.to_numpy() for c in (True, False)]
     small, large = fits(1.0), fits(1000.0)
