@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIGMAS', 'SIZES', 'TABLE_1', 'STUDIES', 'without_noise', 'posterior', 'active_units', 'fit_scores', 'run_study',
-           'study_tables', 'sigma_study', 'intervals', 'plot_sigma', 'size_study', 'plot_size', 'table_1',
-           'search_study', 'search', 'search_and_refit', 'arguments_of', 'importances', 'plot_search']
+           'study_tables', 'sigma_study', 'intervals', 'paired_intervals', 'plot_sigma', 'size_study', 'plot_size',
+           'table_1', 'search_study', 'search', 'search_and_refit', 'arguments_of', 'importances', 'plot_search']
 
 # %% ../nbs/04_sigma.ipynb #c219b981
 import copy, hashlib, itertools, warnings
@@ -48,7 +48,7 @@ def active_units(
     "Return the number of dimensions whose posterior mean varies over the rows (Burda et al. 2016)"
     return int((posterior(model, X)[0].var(0) > threshold).sum())
 
-# %% ../nbs/04_sigma.ipynb #6bda0b4a
+# %% ../nbs/04_sigma.ipynb #b9c9542b
 def fit_scores(
     model,         # a fitted VAE
     train,         # the rows that it was fitted on
@@ -74,7 +74,7 @@ def fit_scores(
         scores |= {f"anderson_darling{suffix}": anderson_darling(test, fake),
                    f"kendall_error{suffix}": kendall_error(test, fake),
                    f"novelty{suffix}": novelty(train, test, fake).ratio}
-    return scores
+    return scores | model.prior_.facts()
 
 # %% ../nbs/04_sigma.ipynb #7829f946
 def _score_each(models, trains, tests, store, n_draws):
@@ -144,7 +144,7 @@ def sigma_study(
             for scale, sigma, seed in itertools.product(margins, sigmas, seeds)]
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
-# %% ../nbs/04_sigma.ipynb #2573266d
+# %% ../nbs/04_sigma.ipynb #11b397ab
 def intervals(
     rows,   # one row per fit
     by,     # label columns
@@ -155,6 +155,24 @@ def intervals(
     group = long.groupby([*by, "score"], sort=False).value
     mean, n = group.mean(), group.count()
     half = stats.t.ppf(0.975, n - 1) * group.std() / np.sqrt(n)
+    return pd.DataFrame(dict(mean=mean, low=mean - half, high=mean + half, fits=n))
+
+def paired_intervals(
+    rows,         # one row per fit
+    by,           # label columns
+    column: str,  # the label that is compared
+    against,      # the value that the others are compared with
+    score: str,   # score column
+    ratio: float = 0.0, # held-out rows per training row, if the seeds' splits share rows
+) -> pd.DataFrame: # indexed by labels and column: mean, low, high (95 % t-interval), fits
+    """Return mean differences of a score, paired by seed; failed fits are left out.
+
+    Splits that share rows widen the interval (Nadeau and Bengio 2003)."""
+    wide = rows[rows.failure == ""].pivot(index=[*by, "seed"], columns=column, values=score)
+    apart = wide.drop(columns=against).sub(wide[against], axis=0).stack()
+    group = apart.groupby(level=[*by, column], sort=False)
+    mean, n = group.mean(), group.count()
+    half = stats.t.ppf(0.975, n - 1) * group.std() * np.sqrt(1 / n + ratio)
     return pd.DataFrame(dict(mean=mean, low=mean - half, high=mean + half, fits=n))
 
 # %% ../nbs/04_sigma.ipynb #04f3b2c3
