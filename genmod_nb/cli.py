@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'STUDIES', 'COMMANDS', 'USAGE', 'fit', 'ShortParam', 'sample', 'load', 'score', 'study', 'main']
 
-# %% ../nbs/10_cli.ipynb #3b3a7d57
+# %% ../nbs/10_cli.ipynb #9be87a50
 import json, os, sys, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +13,14 @@ from fastcore.script import Param, anno_parser
 import genmod_nb
 from .data import read_losses
 from .metrics import scorecard
+from .lars import Density, plot_priors, prior_study
 from .sigma import STUDIES, study_tables
-from .training import Generator, Store, model_folder
+from .training import Generator, Store, from_json, model_folder
 from .vae import VAE
 from .wae import WAE, lambda_study, plot_lambda
 
-# %% ../nbs/10_cli.ipynb #ba59c826
-MODELS = {"vae": VAE, "wae": WAE}
+# %% ../nbs/10_cli.ipynb #edecdec2
+MODELS = {"vae": VAE, "wae": WAE, "density": Density}
 
 # %% ../nbs/10_cli.ipynb #205946c9
 def _writable(path):
@@ -48,14 +49,14 @@ def _write_table(X, path, index=False):
         os.replace(name, path)
     finally: Path(name).unlink(missing_ok=True)
 
-# %% ../nbs/10_cli.ipynb #73fd0d90
+# %% ../nbs/10_cli.ipynb #52882ab7
 def _param(text):
     "One name=value as a pair"
     name, equals, value = text.partition("=")
     if not equals: raise ValueError(f"--param {text}: write name=value, such as latent_dim=3")
     try: value = json.loads(value)
     except json.JSONDecodeError: pass
-    return name, tuple(value) if isinstance(value, list) else value
+    return name, from_json(value)
 
 def _model(kind, params):
     "An unfitted model from the command line's arguments"
@@ -136,14 +137,14 @@ def score(
     if path is not None: _write_table(card, path, index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
-# %% ../nbs/10_cli.ipynb #aa8c80ce
-STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda)}
+# %% ../nbs/10_cli.ipynb #fce36da3
+STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda), "prior": (prior_study, plot_priors)}
 
 def study(
     which: Param("which study", str, choices=list(STUDIES)),
     out: Param("folder for the results and the store (required)", str) = None,
     data: Param("losses, csv or parquet (default: the book's tables)", str) = None,
-    split: int = 0,      # seed of the split into training and held-out rows
+    split: int = 0,      # seed of the split into training and held-out rows (prior: seed by seed)
     seeds: int = 32,     # fits of each setting
     first_seed: int = 0, # the seeds are first_seed, first_seed + 1, ...
     epochs: Param("epochs of each fit (not for search; default 400)", int) = None,
@@ -151,7 +152,7 @@ def study(
     jobs: Param("worker processes (default: one per core)", int) = None,
     quiet: bool = False, # show no progress bar and no report
 ):
-    "Run a study of the book: sigma, size, search or lambda"
+    "Run a study of the book: sigma, size, search, lambda or prior"
     if out is None: raise ValueError("--out: name the folder to write the results to")
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
     if which != "search" and trials is not None: raise ValueError("--trials: only for search")
@@ -165,10 +166,11 @@ def study(
     run, plot = STUDIES[which]
     if which == "search": options["storage"] = files["log"]
     if which != "sigma": tables.pop("law", None)     # the law is there for σ, where truth helps
+    if which == "prior" and data is None: tables = study_tables    # seed s takes split s, draw s
     with warnings.catch_warnings():
         rows = run(tables, seeds=range(first_seed, first_seed + seeds), n_jobs=jobs,
                    store=Store(folder / "fits.db"), progress=not quiet, **options)
-    _write_table(rows.assign(split=split), files["parquet"])
+    _write_table(rows.assign(split=rows.seed if callable(tables) else split), files["parquet"])
     plot(rows, tables).savefig(files["png"])
     if not quiet: print(f"{len(rows)} fits: {files['parquet']}, {files['png']}")
 
