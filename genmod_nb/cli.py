@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'STUDIES', 'COMMANDS', 'USAGE', 'fit', 'ShortParam', 'sample', 'load', 'score', 'study', 'main']
 
-# %% ../nbs/10_cli.ipynb #9be87a50
+# %% ../nbs/10_cli.ipynb #e5413628
 import json, os, sys, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +13,15 @@ from fastcore.script import Param, anno_parser
 import genmod_nb
 from .data import read_losses
 from .metrics import scorecard
+from .gan import GAN, WGANGP, gan_study, plot_gan
 from .lars import Density, plot_priors, prior_study
 from .sigma import STUDIES, study_tables
 from .training import Generator, Store, from_json, model_folder
 from .vae import VAE
 from .wae import WAE, lambda_study, plot_lambda
 
-# %% ../nbs/10_cli.ipynb #edecdec2
-MODELS = {"vae": VAE, "wae": WAE, "density": Density}
+# %% ../nbs/10_cli.ipynb #fb827196
+MODELS = {"vae": VAE, "wae": WAE, "density": Density, "gan": GAN, "wgangp": WGANGP}
 
 # %% ../nbs/10_cli.ipynb #205946c9
 def _writable(path):
@@ -137,8 +138,9 @@ def score(
     if path is not None: _write_table(card, path, index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
-# %% ../nbs/10_cli.ipynb #fce36da3
-STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda), "prior": (prior_study, plot_priors)}
+# %% ../nbs/10_cli.ipynb #db8609ec
+STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda), "prior": (prior_study, plot_priors),
+                      "gan": (gan_study, plot_gan)}
 
 def study(
     which: Param("which study", str, choices=list(STUDIES)),
@@ -147,12 +149,12 @@ def study(
     split: int = 0,      # seed of the split into training and held-out rows (prior: seed by seed)
     seeds: int = 32,     # fits of each setting
     first_seed: int = 0, # the seeds are first_seed, first_seed + 1, ...
-    epochs: Param("epochs of each fit (not for search; default 400)", int) = None,
+    epochs: Param("epochs of each fit (not for search; default 400, gan 800)", int) = None,
     trials: Param("trials in all (search; default 64)", int) = None,
     jobs: Param("worker processes (default: one per core)", int) = None,
     quiet: bool = False, # show no progress bar and no report
 ):
-    "Run a study of the book: sigma, size, search, lambda or prior"
+    "Run a study of the book: sigma, size, search, lambda, prior or gan"
     if out is None: raise ValueError("--out: name the folder to write the results to")
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
     if which != "search" and trials is not None: raise ValueError("--trials: only for search")
