@@ -1037,13 +1037,13 @@ def fit_many(
                              f"{fitted[failed[0]].failure_}", stacklevel=2)
     return [fitted[i] for i in range(len(models))]
 
-# %% ../nbs/02_training.ipynb #c2f103e2
+# %% ../nbs/02_training.ipynb #9425896f
 class Specification(BaseEstimator):
     "An argument that has arguments of its own; a file holds {class name: arguments}"
     registry = {}
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, abstract=False, **kwargs):
         super().__init_subclass__(**kwargs)
-        Specification.registry[cls.__name__] = cls
+        if not abstract: Specification.registry[cls.__name__] = cls
 
 def from_json(
     value, # an argument as json gives it
@@ -1198,7 +1198,7 @@ def _restore(self, config, arrays):
     self.history_ = pd.concat([h[["epoch", "step"]], labels, h[["value"]]], axis=1)
     return self
 
-# %% ../nbs/02_training.ipynb #779cdf09
+# %% ../nbs/02_training.ipynb #c2ed3ec9
 @patch(cls_method=True)
 def load(cls: Generator,
     path, # a folder written by `save`
@@ -1215,7 +1215,7 @@ def load(cls: Generator,
         return _restore(kind(**params), config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError,
             RuntimeError, ZeroDivisionError) as e:
-        raise ValueError(f"{path} is damaged: {e}") from e
+        raise ValueError(f"the model in {path} cannot be loaded: {e}") from e
 
 # %% ../nbs/02_training.ipynb #dde6f05a
 _COLUMNS = ("key", "model", "params", "seed", "path", "version", "rows", "best_epoch", "failure",

@@ -154,8 +154,8 @@ def kl_divergence(prior, mu, log_s, z, context):
 
 DIVERGENCES = {"kl": kl_divergence}
 
-# %% ../nbs/03_vae.ipynb #7b625074
-class PriorSpec(Specification):
+# %% ../nbs/03_vae.ipynb #2599a907
+class PriorSpec(Specification, abstract=True):
     "Which prior to build, and, once fitted, the law itself"
     def build(self, latent_dim: int, n_features: int) -> Prior:
         "Return the prior's module, freshly initialised"

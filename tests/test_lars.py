@@ -374,3 +374,10 @@ def test_a_rate_above_one_is_not_loaded(tables, tmp_path):
     save_file(arrays | {"state.log_z": np.array(5.0, "f4")}, folder / "model.safetensors")
     with pytest.raises(ValueError, match="log Z is positive"):
         load(folder)
+
+
+def test_an_unknown_specification_names_the_known_ones(tables, tmp_path):
+    from genmod_nb.training import Specification, from_json
+    with pytest.raises(ValueError, match="among LARS, Mixture, Normal, Vamp;") as e:
+        from_json({"LARZ": {}})
+    assert "genmod_nb.cli" in str(e.value) and "PriorSpec" not in Specification.registry
