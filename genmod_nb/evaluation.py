@@ -243,7 +243,7 @@ def _fit_all(models, train, n_jobs, store, progress):
         fits |= {i: (m, m.failure_, seconds) for i, m in zip(trained, fitted)}
     return [fits[i] for i in range(len(models))]
 
-# %% ../nbs/08_evaluation.ipynb #ec721a1f
+# %% ../nbs/08_evaluation.ipynb #b1be71a5
 def compare(
     models,          # {name: unfitted model}
     train,           # the rows to fit on

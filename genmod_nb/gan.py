@@ -6,8 +6,8 @@
 __all__ = ['SHARES', 'PLAYS', 'logistic_losses', 'wasserstein_losses', 'gradient_penalty', 'logistic_game', 'wasserstein_game',
            'GANModule', 'GAN', 'WGANGP', 'last_weights', 'mean_tau', 'generator_scores', 'gan_study', 'plot_gan']
 
-# %% ../nbs/07_gan.ipynb #65c1855b
-import copy, itertools, math
+# %% ../nbs/07_gan.ipynb #435a6712
+import copy, itertools
 from numbers import Integral, Real
 import numpy as np
 import pandas as pd

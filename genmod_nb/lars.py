@@ -68,7 +68,7 @@ def estimate_log_z(
     log_z = log_smooth + (log_curr.detach() - log_smooth).exp() * level          # line 5
     return log_z, log_smooth.logsumexp(0) - math.log(len(log_smooth))            # line 7
 
-# %% ../nbs/06_lars.ipynb #29903240
+# %% ../nbs/06_lars.ipynb #244dad39
 CHUNK = 16_384        # points scored at a time: what a processor's cache holds
 NODES = 2_000         # of Gauss and Hermite's rule, of which those within 8.5 are kept
 PROPOSALS = 10 ** 9   # of one call of the sampler at most: minutes
@@ -78,13 +78,13 @@ def monte_carlo_log_z(
     latent_dim: int, # k
     n_draws: int,   # draws from the proposal
     generator,      # seeds them
-    dtype=torch.float64, # of the points
 ) -> tuple[float, float]: # (log Z, its standard error), in nats
     "Return log E_pi[a] from draws of the proposal"
     sums, first = torch.zeros(2, dtype=torch.float64), True
     for start in range(0, n_draws, CHUNK):
         m = min(CHUNK, n_draws - start)
-        a = log_a(torch.randn(m, latent_dim, generator=generator, dtype=dtype)).double().cpu()
+        z = torch.randn(m, latent_dim, generator=generator, dtype=torch.float64)
+        a = log_a(z).double().cpu()
         shift = a.max() if first else shift
         a, first = (a - shift).exp(), False
         sums += torch.stack([a.sum(), (a * a).sum()])
