@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'DIVERGENCES', 'mlp', 'reparameterise', 'normal_log_prob', 'kl_normal',
-           'FixedScale', 'LearnedScale', 'ConditionalScale', 'NormalNoise', 'StudentNoise', 'Context', 'Prior',
-           'StandardNormal', 'kl_divergence', 'PriorSpec', 'Normal', 'VAEModule', 'shifted_normals', 'VAE',
-           'check_widths']
+           'FixedScale', 'LearnedScale', 'ConditionalScale', 'NormalNoise', 'student_log_prob', 'StudentNoise',
+           'MultivariateStudentNoise', 'Context', 'Prior', 'StandardNormal', 'kl_divergence', 'PriorSpec', 'Normal',
+           'VAEModule', 'shifted_normals', 'VAE', 'check_widths']
 
 # %% ../nbs/03_vae.ipynb #82600db3
 import copy, math
@@ -87,28 +87,64 @@ SCALES = {"learned": LearnedScale, "conditional": ConditionalScale}
 # %% ../nbs/03_vae.ipynb #bb286c9d
 class NormalNoise(nn.Module):
     "p(x_j | z) is normal"
-    def __init__(self, n_features): super().__init__()
-    def log_prob(self, x, mean, log_sigma): return normal_log_prob(x, mean, log_sigma)
-    def draw(self, mean, generator):
-        return torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    def __init__(self, width, n_features): super().__init__()
+    def log_prob(self, x, h, mean, log_sigma): return normal_log_prob(x, mean, log_sigma).sum(-1)
+    def draw(self, h, mean, log_sigma, generator):
+        eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        return mean + log_sigma.exp() * eps.to(mean.device)
+
+def student_log_prob(
+    square, # squared length of the standardised residual, shape (...)
+    nu,     # degrees of freedom, broadcastable to the same shape
+    d: int, # dimension of the residual
+): # log-density, shape (...), in nats
+    "Return the log-density of a d-dimensional Student-t law in standard units"
+    constant = torch.lgamma((nu + d) / 2) - torch.lgamma(nu / 2) - d / 2 * (math.pi * nu).log()
+    return constant - (nu + d) / 2 * torch.log1p(square / nu)
 
 class StudentNoise(nn.Module):
     "p(x_j | z) is Student-t with learned degrees of freedom nu_j > 2; sigma is its scale"
-    def __init__(self, n_features):
+    def __init__(self, width, n_features):
         super().__init__()
         self.raw_nu = nn.Parameter(torch.full((n_features,), math.log(8.)))
     def nu(self): return 2 + self.raw_nu.exp()
-    def log_prob(self, x, mean, log_sigma):
-        nu, t = self.nu(), (x - mean) * (-log_sigma).exp()
-        constant = torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * (math.pi * nu).log()
-        return constant - log_sigma - (nu + 1) / 2 * torch.log1p(t ** 2 / nu)
-    def draw(self, mean, generator):
-        nu = self.nu().cpu().expand(mean.shape)
+    def log_prob(self, x, h, mean, log_sigma):
+        square = ((x - mean) * (-log_sigma).exp()) ** 2
+        return (student_log_prob(square, self.nu(), 1) - log_sigma).sum(-1)
+    def eps(self, mean, generator):
+        "Return draws in standard units, shape (n, d)"
+        nu = self.nu().cpu().expand(len(mean), -1)
         chi2 = 2 * torch._standard_gamma(nu / 2, generator=generator)
         normal = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
         return (normal * (nu / chi2).sqrt()).to(mean.device)
+    def draw(self, h, mean, log_sigma, generator):
+        return mean + log_sigma.exp() * self.eps(mean, generator)
 
-LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise}
+# %% ../nbs/03_vae.ipynb #bce3a58a
+class MultivariateStudentNoise(StudentNoise):
+    "p(x | z) is a multivariate Student-t law with a scale matrix that depends on z"
+    def __init__(self, width, n_features):
+        super().__init__(width, 1)
+        self.regressions = nn.Linear(width, n_features * (n_features - 1) // 2)
+    def log_prob(self, x, h, mean, log_sigma):
+        residual, d = x - mean, mean.shape[-1]
+        rows, columns = torch.tril_indices(d, d, -1, device=mean.device)
+        sums = (rows[:, None] == torch.arange(d, device=mean.device)).to(mean)
+        own = residual - (self.regressions(h) * residual[..., columns]) @ sums  # (I - A) residual
+        square = ((own * (-log_sigma).exp()) ** 2).sum(-1)
+        # + 0 * mean: one sigma for all rows counts in every row
+        return student_log_prob(square, self.nu()[0], d) - (log_sigma + 0 * mean).sum(-1)
+    def draw(self, h, mean, log_sigma, generator):
+        own, d = log_sigma.exp() * self.eps(mean, generator), mean.shape[-1]
+        rows, columns = torch.tril_indices(d, d, -1, device=mean.device)
+        A = torch.zeros(len(mean), d, d, dtype=mean.dtype, device=mean.device)
+        A[:, rows, columns] = self.regressions(h)
+        solved = torch.linalg.solve_triangular(
+            torch.eye(d).to(A) - A, own[..., None], upper=False, unitriangular=True)
+        return mean + solved[..., 0]
+
+LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
+               "multivariate_t": MultivariateStudentNoise}
 
 # %% ../nbs/03_vae.ipynb #3a4a611f
 class Context(NamedTuple):
@@ -219,14 +255,16 @@ class Normal(PriorSpec):
 class VAEModule(GenerativeModule):
     "Encoder, decoder, noise, prior and divergence of a variational autoencoder"
     def __init__(self, n_features, latent_dim, encoder, decoder, activation,
-                 scale, likelihood, prior, divergence, decoder_noise):
+                 scale, likelihood, prior, divergence, decoder_noise, n_draws):
         super().__init__()
         self.latent_dim, self.decoder_noise, self.divergence = latent_dim, decoder_noise, divergence
+        self.n_draws = n_draws
         enc, dec = (n_features, *encoder), (latent_dim, *decoder)
         self.encoder, self.decoder = mlp(enc, activation), mlp(dec, activation)
         self.mu, self.log_s = nn.Linear(enc[-1], latent_dim), nn.Linear(enc[-1], latent_dim)
         self.mean = nn.Linear(dec[-1], n_features)
-        self.scale, self.likelihood = scale(dec[-1], n_features), likelihood(n_features)
+        self.scale = scale(dec[-1], n_features)
+        self.likelihood = likelihood(dec[-1], n_features)
         self.prior = prior
 
     def encode(self, x):
@@ -234,15 +272,16 @@ class VAEModule(GenerativeModule):
         h = self.encoder(x)
         return self.mu(h), self.log_s(h)
     def decode(self, z, scalars):
-        "Return (mean, log_sigma) of p(x|z), broadcastable to shape (..., d)"
+        "Return the last hidden layer, and (mean, log_sigma) of p(x|z), broadcastable to (..., d)"
         h = self.decoder(z)
-        return self.mean(h), self.scale(h, scalars)
+        return h, self.mean(h), self.scale(h, scalars)
 
 # %% ../nbs/03_vae.ipynb #503191eb
 @patch
 def noise(self: VAEModule, batch_size, generator):
     own = getattr(self.divergence, "noise", lambda *given: {})     # what the divergence needs
-    return {"eps": torch.randn(batch_size, self.latent_dim, generator=generator),
+    draws = (self.n_draws,) if self.n_draws > 1 else ()
+    return {"eps": torch.randn(batch_size, *draws, self.latent_dim, generator=generator),
             **own(batch_size, self.latent_dim, generator),
             **self.prior.noise(batch_size, generator)}
 
@@ -256,10 +295,11 @@ def conclude(self: VAEModule, state, generator): return self.prior.conclude(stat
 def check_state(self: VAEModule, state): self.prior.check_state(state)
 
 @patch
-def terms(self: VAEModule, x, noise, scalars, state):
+def bound(self: VAEModule, x, noise, scalars, state):
+    "Return the terms of the evidence lower bound, and the new state"
     mu, log_s = self.encode(x)
     z = reparameterise(mu, log_s, noise["eps"])
-    reconstruction = self.likelihood.log_prob(x, *self.decode(z, scalars)).sum(-1).mean()
+    reconstruction = self.likelihood.log_prob(x, *self.decode(z, scalars)).mean()
     context, lam = Context(self.encode, noise, state), scalars.get("lam")
     divergence, state = self.divergence(self.prior, mu, log_s, z, context)
     terms = {"loss": (divergence if lam is None else lam * divergence) - reconstruction,
@@ -269,9 +309,8 @@ def terms(self: VAEModule, x, noise, scalars, state):
 @patch
 def draw(self: VAEModule, n, generator, scalars, state):
     z = self.prior.sample(n, generator, Context(self.encode, {}, state)).to(self.mean.weight)
-    mean, log_sigma = self.decode(z, scalars)
-    if not self.decoder_noise: return mean
-    return mean + log_sigma.exp() * self.likelihood.draw(mean, generator)
+    h, mean, log_sigma = self.decode(z, scalars)
+    return self.likelihood.draw(h, mean, log_sigma, generator) if self.decoder_noise else mean
 
 # %% ../nbs/03_vae.ipynb #472f925e
 def shifted_normals(
@@ -293,7 +332,7 @@ def log_weights(self: VAEModule, x, generator, scalars, state, n_draws):
     "Return log p(x, z_k) - log q(z_k | x) for n_draws draws, shape (n_draws, n)"
     mu, log_s = self.encode(x)
     z = reparameterise(mu, log_s, shifted_normals(x, n_draws, self.latent_dim, generator))
-    log_p = self.likelihood.log_prob(x, *self.decode(z, scalars)).sum(-1)
+    log_p = self.likelihood.log_prob(x, *self.decode(z, scalars))
     log_p = log_p + self.prior.log_prob(z, Context(self.encode, {}, state))
     return log_p - normal_log_prob(z, mu, log_s).sum(-1)
 
@@ -305,6 +344,32 @@ def log_prob(self: VAEModule, x, generator, scalars, state, n_draws):
 def elbo(self: VAEModule, x, generator, scalars, state, n_draws):
     return self.log_weights(x, generator, scalars, state, n_draws).mean(0)
 
+# %% ../nbs/03_vae.ipynb #4d7857a6
+@patch
+def weighted_bound(self: VAEModule, x, noise, scalars, state):
+    "Return the terms of the importance-weighted bound (Burda et al. 2016), and the new state"
+    mu, log_s = (v[:, None] for v in self.encode(x))
+    z = reparameterise(mu, log_s, noise["eps"])                             # (n, K, k)
+    log_q = normal_log_prob(z, mu, log_s).sum(-1)
+    context = Context(self.encode, noise, state)
+    log_p, state = self.prior.training_log_prob(z.flatten(0, 1), log_q.flatten(), context)
+    log_x = self.likelihood.log_prob(x[:, None], *self.decode(z, scalars))   # (n, K)
+    weights = log_x + log_p.view_as(log_q) - log_q
+    bound = (weights.logsumexp(1) - math.log(self.n_draws)).mean()
+    reconstruction = log_x.mean()
+    return {"loss": -bound, "reconstruction": reconstruction,
+            "divergence": reconstruction - bound}, state
+
+@patch
+def terms(self: VAEModule, x, noise, scalars, state):
+    bound = self.weighted_bound if self.n_draws > 1 else self.bound
+    terms, state = bound(x, noise, scalars, state)
+    if "weight_decay" not in scalars: return terms, state
+    parts = self.decoder, self.mean, self.scale, self.likelihood
+    matrices = [p for part in parts for p in part.parameters() if p.dim() == 2]
+    penalty = scalars["weight_decay"] / 2 * sum((p ** 2).sum() for p in matrices)
+    return terms | {"loss": terms["loss"] + penalty, "penalty": penalty}, state
+
 # %% ../nbs/03_vae.ipynb #923c2115
 _WIDTHS = ["array-like"]
 _CONSTRAINTS = {
@@ -315,6 +380,8 @@ _CONSTRAINTS = {
     "sigma": [Interval(Real, 0, None, closed="neither"), StrOptions(set(SCALES))],
     "likelihood": [StrOptions(set(LIKELIHOODS))],
     "decoder_noise": ["boolean"],
+    "n_draws": [Interval(Integral, 1, None, closed="left")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
     "prior": [StrOptions({"normal"}), PriorSpec],
     "divergence": [StrOptions(set(DIVERGENCES)), callable],
 }
@@ -330,16 +397,19 @@ class VAE(Generator):
         decoder=(64, 64),            # widths of the decoder's hidden layers; () makes it linear
         activation: str = "elu",     # "elu", "leaky_relu", "relu", "tanh" or "silu"
         sigma="learned",             # a number, "learned" per feature, or "conditional" on z
-        likelihood: str = "normal",  # the decoder's noise: "normal" or "student"
+        likelihood: str = "normal",  # its noise: "normal", "student" or "multivariate_t"
         decoder_noise: bool = True,  # does `sample` add the decoder's noise?
         prior="normal",              # law of z: "normal", or a `PriorSpec` such as LARS()
         divergence="kl",             # the term that ties q(z|x) to the prior: "kl", or a function
+        n_draws: int = 1,            # draws of z per row in training; more are importance-weighted
+        weight_decay: float = 0.0,   # half the decoder's squared weights cost this, per row
         **kwargs,                    # margins, and how to train: the arguments of `Generator`
     ):
         super().__init__(**kwargs)
         self.latent_dim, self.encoder, self.decoder = latent_dim, encoder, decoder
         self.activation, self.sigma, self.likelihood = activation, sigma, likelihood
         self.decoder_noise, self.prior, self.divergence = decoder_noise, prior, divergence
+        self.n_draws, self.weight_decay = n_draws, weight_decay
 
 # %% ../nbs/03_vae.ipynb #5dd97a40
 def check_widths(
@@ -355,15 +425,17 @@ def check_widths(
 def build(self: VAE, n_features: int) -> VAEModule:
     """Return the module that these arguments describe, freshly initialised.
 
-    Raises `ValueError` on widths that are not positive."""
+    Raises `ValueError` on widths that are not positive, and on weighted draws without the KL."""
     check_widths("encoder", self.encoder)
     check_widths("decoder", self.decoder)
+    if self.n_draws > 1 and self.divergence != "kl":
+        raise ValueError(f"n_draws={self.n_draws}: several draws need divergence='kl'")
     spec = Normal() if self.prior == "normal" else self.prior
     return VAEModule(
         n_features, self.latent_dim, self.encoder, self.decoder, self.activation,
         SCALES.get(self.sigma, FixedScale), LIKELIHOODS[self.likelihood],
         spec.build(self.latent_dim, n_features), DIVERGENCES.get(self.divergence, self.divergence),
-        self.decoder_noise)
+        self.decoder_noise, self.n_draws)
 
 @patch(as_prop=True)
 def prior_(self: VAE) -> PriorSpec:
@@ -374,8 +446,10 @@ def prior_(self: VAE) -> PriorSpec:
 
 @patch
 def scalars(self: VAE) -> dict:
-    "Return the member's numbers: lr, and sigma where it is one"
-    return {"lr": self.lr} | ({} if self.sigma in SCALES else {"sigma": self.sigma})
+    "Return the member's numbers: lr, and sigma and weight_decay where they count"
+    own = {} if self.sigma in SCALES else {"sigma": self.sigma}
+    decay = {"weight_decay": self.weight_decay} if self.weight_decay else {}
+    return {"lr": self.lr} | own | decay
 
 # %% ../nbs/03_vae.ipynb #e961545e
 @patch
