@@ -675,6 +675,16 @@ def scalars(self: Generator) -> dict:
     return {"lr": self.lr}
 
 @patch
+def parts(self: Generator) -> list:
+    "Return the unfitted models to train: this one, or those that it is made of"
+    return [self]
+
+@patch
+def join(self: Generator, fitted: list):
+    "Take over what has come of the parts; returns self"
+    return fitted[0]
+
+@patch
 def control(self: Generator):
     "Return what changes the member's numbers between epochs, or None"
     return None
@@ -903,7 +913,11 @@ def plot_history(self: Generator): # a figure, one panel per term
         rows = self.history_[self.history_.term == term]
         for (split, h), style in zip(rows.groupby("split"), ("-", "--")):
             colour = "0.2" if split == "train" else "0.55"
-            ax.plot(h.epoch, h.value, style, lw=1.2, color=colour, label=split)
+            # one line, or one for each member of an ensemble
+            lines = h.pivot(index="epoch", columns=[c for c in h if c == "member"] or "split",
+                            values="value")
+            ax.plot(lines, style, lw=1.2, color=colour)
+            ax.plot([], style, color=colour, label=split)
         ax.axvline(self.best_epoch_, color="0.7", lw=1, ls=":")
         settled = rows[rows.epoch > 0.03 * self.history_.epoch.max()]
         low, high = settled.value.quantile([0, 1])
@@ -1014,9 +1028,12 @@ def fit_many(
 
     A model whose training diverges comes back with `failure_` set, and a warning says so.
     Raises `ValueError` on a bad table or argument, before anything is trained."""
-    models = [clone(m) for m in models]
-    tables, fitted = _tables(models, X), {}
-    for model, X in zip(models, tables) if store is not None else []: _key(model, X, "")
+    wholes = [clone(m) for m in models]
+    tables, fitted = _tables(wholes, X), {}
+    for model, X in zip(wholes, tables) if store is not None else []: _key(model, X, "")
+    parts = [model.parts() for model in wholes]
+    models = [part for own in parts for part in own]
+    tables = [X for own, X in zip(parts, tables) for _ in own]
     jobs, tasks = _workers(models, tables, n_jobs), []
     for indices, path, size in _plan(models, tables, jobs):
         fitted |= {} if store is None else _stored(store, models, tables, indices)
@@ -1035,7 +1052,8 @@ def fit_many(
     failed = [i for i in fitted if fitted[i].failure_]
     if failed: warnings.warn(f"{len(failed)} of {len(models)} fits failed; the first: "
                              f"{fitted[failed[0]].failure_}", stacklevel=2)
-    return [fitted[i] for i in range(len(models))]
+    done = iter([fitted[i] for i in range(len(models))])
+    return [whole.join([next(done) for _ in own]) for whole, own in zip(wholes, parts)]
 
 # %% ../nbs/02_training.ipynb #9425896f
 class Specification(BaseEstimator):
@@ -1059,7 +1077,7 @@ def from_json(
     return Specification.registry[name](**{k: from_json(v) for k, v in params.items()})
 
 # %% ../nbs/02_training.ipynb #74c1e3ed
-FORMAT = 1
+FORMAT = 2
 FILES = {"config.json", "model.safetensors"}
 
 def model_folder(
@@ -1077,8 +1095,14 @@ def _arrays(self):
     arrays |= {f"state.{k}": v.cpu().numpy() for k, v in self.state_.items()}
     for j, margin in enumerate(self.margins_.columns_):
         arrays |= {f"margins.{j}.{k}": np.array(v, float) for k, v in vars(margin).items()}
-    arrays["history"] = self.history_[["epoch", "step", "value"]].to_numpy(float)
+    h = self.history_
+    code = pd.MultiIndex.from_frame(h[_labels(h)]).factorize()[0]
+    arrays["history"] = np.column_stack([h[["epoch", "step", "value"]].to_numpy(float), code])
     return {k: np.array(v, order="C") for k, v in arrays.items()}
+
+def _labels(h):
+    "The columns of a history that are not numbers"
+    return [c for c in h if c not in ("epoch", "step", "value")]
 
 def _plain(value):
     "A value as JSON can hold it"
@@ -1090,13 +1114,13 @@ def _plain(value):
 def _config(self):
     "Everything else"
     params = {k: v for k, v in self.params_.items() if k not in ("random_state", "device")}
-    pairs = self.history_[["split", "term"]].drop_duplicates().to_numpy()
-    labels = [[str(split), str(term)] for split, term in pairs]
+    h = self.history_
+    labels = h[_labels(h)].drop_duplicates().to_dict("split", index=False)
     return dict(
         format=FORMAT, version=genmod_nb.__version__, model=type(self).__name__,
         params=params | {"random_state": self.seed_}, columns=self.columns_,
         n_features=self.n_features_in_, best_epoch=self.best_epoch_, path=self.path_,
-        history=labels)
+        history=labels | {"order": list(h)})
 
 # %% ../nbs/02_training.ipynb #52c6350b
 @patch
@@ -1191,12 +1215,15 @@ def _restore(self, config, arrays):
         raise ValueError("the state does not fit the arguments in config.json")
     self.module_.check_state(self.state_)
     self.params_ = clone(self).get_params(deep=False)
-    h = pd.DataFrame(arrays["history"], columns=["epoch", "step", "value"])
-    h = h.astype(dict(epoch=int, step=int))
-    n_epochs = len(h) // len(config["history"])
-    labels = pd.DataFrame(config["history"] * n_epochs, columns=["split", "term"])
-    self.history_ = pd.concat([h[["epoch", "step"]], labels, h[["value"]]], axis=1)
+    self.history_ = _history(config["history"], arrays["history"])
     return self
+
+def _history(about, numbers):
+    "A history from its two parts"
+    h = pd.DataFrame(numbers, columns=["epoch", "step", "value", "code"])
+    h = h.astype(dict(epoch=int, step=int, code=int))
+    labels = pd.DataFrame(about["data"], columns=about["columns"]).iloc[h.pop("code")]
+    return pd.concat([h, labels.reset_index(drop=True)], axis=1)[about["order"]]
 
 # %% ../nbs/02_training.ipynb #c2ed3ec9
 @patch(cls_method=True)
@@ -1213,7 +1240,7 @@ def load(cls: Generator,
     try:
         params = {k: from_json(v) for k, v in config["params"].items()}
         return _restore(kind(**params), config, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError,
+    except (LookupError, TypeError, ValueError, AttributeError,
             RuntimeError, ZeroDivisionError) as e:
         raise ValueError(f"the model in {path} cannot be loaded: {e}") from e
 
