@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from conftest import SMALL, has_likelihood
 from genmod_nb.cli import MODELS, load
 from genmod_nb.data import Margins, simulate_losses
+from genmod_nb.evaluation import Ensemble
 from genmod_nb.lars import Density, Mixture
 from genmod_nb.training import Generator
 
@@ -69,12 +70,13 @@ def test_samples_have_the_support_of_the_data(kind, tables, margins):
 
 
 def test_history_is_tidy(fitted):
-    history = fitted.history_
-    assert list(history) == ["epoch", "step", "split", "term", "value"]
+    history, ensemble = fitted.history_, isinstance(fitted, Ensemble)
+    assert list(history) == ["epoch", "step", "split", "term", "value"] + ["member"] * ensemble
     splits = {"train", "validation"} if fitted.early_stopping else {"train"}
-    assert set(history.split) == splits and fitted.module_.players[-1].loss in set(history.term)
+    loss = "loss" if ensemble else fitted.module_.players[-1].loss
+    assert set(history.split) == splits and loss in set(history.term)
     assert np.isfinite(history.value).all()
-    assert not history.duplicated(["epoch", "split", "term"]).any()
+    assert not history.duplicated([c for c in history if c not in ("step", "value")]).any()
 
 
 def test_save_and_load(kind, fitted, tables, tmp_path):
