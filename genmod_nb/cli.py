@@ -149,6 +149,7 @@ STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda), "prior": (prior_stud
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
 
+# %% ../nbs/10_cli.ipynb #0d01b4db
 def study(
     which: Param("which study", str, choices=list(STUDIES)),
     out: Param("folder for the results and the store (required)", str) = None,

@@ -108,6 +108,7 @@ def score_all(
             bar.update(len(some))
     return rows
 
+# %% ../nbs/04_sigma.ipynb #83b08184
 def run_study(
     plan,          # list of (labels, unfitted model, training table, held-out table)
     store=None,    # a `Store`; what is in it is neither fitted nor scored again
@@ -158,7 +159,7 @@ def sigma_study(
 
 # %% ../nbs/04_sigma.ipynb #11b397ab
 def _interval(group, ratio):
-    "Mean, 95 % t-interval and count of grouped scores; `ratio` widens it for splits that share rows"
+    "Mean, 95 % t-interval and count of grouped scores; `ratio` as in `intervals`"
     mean, n = group.mean(), group.count()
     half = stats.t.ppf(0.975, n - 1) * group.std() * np.sqrt(1 / n + ratio)
     return pd.DataFrame(dict(mean=mean, low=mean - half, high=mean + half, fits=n))

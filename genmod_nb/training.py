@@ -1104,6 +1104,7 @@ def _labels(h):
     "The columns of a history that are not numbers"
     return [c for c in h if c not in ("epoch", "step", "value")]
 
+# %% ../nbs/02_training.ipynb #c3a01218
 def _plain(value):
     "A value as JSON can hold it"
     if isinstance(value, (np.generic, np.ndarray)): return value.tolist()
@@ -1222,8 +1223,9 @@ def _history(about, numbers):
     "A history from its two parts"
     h = pd.DataFrame(numbers, columns=["epoch", "step", "value", "code"])
     h = h.astype(dict(epoch=int, step=int, code=int))
-    labels = pd.DataFrame(about["data"], columns=about["columns"]).iloc[h.pop("code")]
-    return pd.concat([h, labels.reset_index(drop=True)], axis=1)[about["order"]]
+    labels, code = pd.DataFrame(about["data"], columns=about["columns"]), h.pop("code")
+    if not code.between(0, len(labels) - 1).all(): raise ValueError("history has no such label")
+    return pd.concat([h, labels.iloc[code].reset_index(drop=True)], axis=1)[about["order"]]
 
 # %% ../nbs/02_training.ipynb #c2ed3ec9
 @patch(cls_method=True)

@@ -11,6 +11,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 import pytest
 from hypothesis import settings
 
+from genmod_nb import evaluation
 from genmod_nb.cli import MODELS
 from genmod_nb.data import load_losses
 
@@ -23,6 +24,14 @@ WITHOUT_LIKELIHOOD = {"GAN", "WGANGP"}      # by name, so that no other model ca
 
 def has_likelihood(model):
     return type(model).__name__ not in WITHOUT_LIKELIHOOD
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_draws():
+    """An ensemble measures its margins from fewer draws in the tests: they fit hundreds of them."""
+    full, evaluation.CALIBRATION = evaluation.CALIBRATION, 2 ** 16
+    yield
+    evaluation.CALIBRATION = full
 
 
 @pytest.fixture(scope="session")

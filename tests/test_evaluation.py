@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from genmod_nb.data import Margins, simulate_losses
-from genmod_nb.evaluation import (IDEALS, Baseline, Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare, ranks,
+from genmod_nb.evaluation import (EXPECTED, IDEALS, Baseline, Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare, ranks,
                                   summary)
 from genmod_nb.gan import GAN
 from genmod_nb.metrics import kendall_taus, noise_floor, scorecard
@@ -237,7 +237,7 @@ def compared(tables):
 
 
 def test_rows_are_in_the_order_of_models_and_seeds(compared):
-    assert list(compared) == ["model", "seed", "failure", *IDEALS, "fit_seconds", "sample_rate"]
+    assert list(compared) == ["model", "seed", "failure", *IDEALS, *EXPECTED, "fit_seconds", "sample_rate"]
     assert list(compared.model.unique()) == ["VAE", "diverging", "Independent", "GAN", "elsewhere", "broken"]
     assert list(compared.seed) == [3, 1] * 6
 
