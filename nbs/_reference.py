@@ -33,6 +33,12 @@ def implementation(sym):
     return inspect.unwrap(getattr(sym, "fget", None) or getattr(sym, "__func__", sym))
 
 
+def documented(cls, name):
+    """The method itself, or, where it says nothing, the one that it overrides in this package."""
+    ours = [vars(c)[name] for c in cls.__mro__ if name in vars(c) and c.__module__.startswith(get_config().lib_name)]
+    return next((m for m in ours if implementation(m).__doc__), ours[0])
+
+
 class Reference(BasicMarkdownRenderer):
     """`show_doc` as a section: signature, docstring, a table of what goes in and out, and a link to the source."""
     def call(self):
@@ -52,16 +58,18 @@ class Reference(BasicMarkdownRenderer):
         back = found.get("return")
         if back and (back.docment or back.anno not in (inspect.Parameter.empty, None)) and not inspect.isclass(self.sym):
             rows.append(("*returns*", shown(back.anno), back.docment or ""))
-        if not rows:
+        rows = [(name, kind and escaped(f"`{kind}`"), escaped(" ".join(meaning.split()))) for name, kind, meaning in rows]
+        filled = [i for i, column in enumerate(zip(*rows)) if any(column)]
+        if len(filled) < 2:
             return ""
-        body = [f"| {name} | {kind and escaped(f'`{kind}`')} | {escaped(' '.join(meaning.split()))} |" for name, kind, meaning in rows]
-        return "\n".join(["| name | type | meaning |", "|:---|:---|:-----|", *body])
+        rows = [("name", "type", "meaning"), ("---",) * 3, *rows]
+        return "\n".join(f"| {' | '.join(row[i] for i in filled)} |" for row in rows)
 
     def _repr_markdown_(self):
         sym = implementation(self.sym)
         line = inspect.getsourcelines(sym)[1]
         address = f"{get_config().git_url}/blob/{get_config().branch}/{sym.__module__.replace('.', '/')}.py#L{line}"
-        text = "\n\n".join(escaped(p) for p in re.split(r"\n\s*\n", inspect.getdoc(sym) or ""))
+        text = "\n\n".join(escaped(p) for p in re.split(r"\n\s*\n", inspect.cleandoc(sym.__doc__ or "")))
         return "\n\n".join(s for s in [
             f"{'#' * self.title_level} `{self.nm}` {{.unnumbered}}", f'[source]({address}){{.code-link aria-label="source of {self.nm}"}}',
             f"```python\n{self.call()}\n```", text, self.table()] if s)
@@ -99,4 +107,4 @@ def page(name):
     for n, sym in defined.items():
         print(show_doc(sym, renderer=Reference, title_level=2)._repr_markdown_(), end="\n\n")
         for method in public(sym) if inspect.isclass(sym) else ():
-            print(show_doc(inspect.getattr_static(sym, method), renderer=Reference, name=f"{n}.{method}", title_level=3)._repr_markdown_(), end="\n\n")
+            print(show_doc(documented(sym, method), renderer=Reference, name=f"{n}.{method}", title_level=3)._repr_markdown_(), end="\n\n")

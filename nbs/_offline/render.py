@@ -56,7 +56,7 @@ def to_html(text, number, math, bibliography):
 
 
 class Sections(HTMLParser):
-    """The sections of a page: level, anchor, title (as HTML, and as text), and text without equations."""
+    """The sections of a page: level, anchor, title (as HTML, and as text), and text, of whose equations only the simple ones stay."""
     def __init__(self, fragment):
         super().__init__()
         self.found, self.heading, self.math = [], None, 0
@@ -85,8 +85,9 @@ class Sections(HTMLParser):
         if self.heading:
             self.found[-1]["title"] += html.escape(data)
             self.found[-1]["plain"] += data
-        elif self.found and not self.math:
-            self.found[-1]["text"] += data
+        elif self.found:
+            simple = not self.math or re.fullmatch(r"[\w\s+=<>.,()|-]{1,20}", data)
+            self.found[-1]["text"] += data if simple else "…"
 
 
 def sidebar(pages, here):
@@ -101,7 +102,7 @@ def sidebar(pages, here):
 def page_contents(sections):
     """The sections of the page at hand, down to the third level."""
     items = "".join(f'<li class="level{s["level"]}"><a href="#{s["anchor"]}">{s["title"]}</a></li>' for s in sections[1:])
-    return f"<ol>{items}</ol>"
+    return f'<p class="label">On this page</p>\n<ol>{items}</ol>' if items else ""
 
 
 def libraries(docs):

@@ -9,7 +9,7 @@ if (window.katex) {
 }
 
 // ---------------------------------------------------------------- light and dark
-const theme = document.querySelector("#theme"), system = matchMedia("(prefers-color-scheme: dark)");
+const theme = document.querySelector("#book-theme"), system = matchMedia("(prefers-color-scheme: dark)");
 const dark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
 const showTheme = () => theme.setAttribute("aria-pressed", dark());
 theme.onclick = () => {
@@ -43,7 +43,7 @@ document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest
 
 // ---------------------------------------------------------------- search
 // The index is built in the browser when the search is first used, so that a page opened from a disk needs no server.
-const box = document.querySelector("#search"), results = document.querySelector("#results"), found = document.querySelector("#found");
+const box = document.querySelector("#book-search"), results = document.querySelector("#book-results"), found = document.querySelector("#book-found");
 const script = src => new Promise((done, fail) => {
   document.head.append(Object.assign(document.createElement("script"), { src, onload: done, onerror: fail }));
 });
@@ -68,7 +68,7 @@ function excerpt(text, words) {
 
 function entry(hit) {
   const item = document.createElement("li"), link = document.createElement("a"), chapter = document.createElement("small");
-  link.href = hit.url;
+  link.href = hit.id;
   chapter.textContent = hit.title === hit.chapter ? "" : hit.chapter;
   const text = document.createElement("span");
   text.append(...excerpt(hit.text, hit.terms));
