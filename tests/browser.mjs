@@ -43,6 +43,7 @@ function look(ours) {
     if ((e.alt ?? "").length < 20) say("figures", `no alternative text: ${e.src}`);
     if (!e.complete || !e.naturalWidth) say("figures", `not loaded: ${e.src}`);
   }
+  if (ours) for (const e of document.querySelectorAll("main img")) if (!e.closest(".figure")) say("figures", `not in a figure with a caption: ${e.src}`);
   for (const e of document.querySelectorAll("[id^='fig-'], [id^='tbl-']")) {
     const figure = e.closest("figure, .figure, .quarto-float, table") ?? e;
     const caption = figure.querySelector(".caption, figcaption, caption");
@@ -117,6 +118,7 @@ const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "
   "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
 const report = {}, seen = {};
 const page = await (await browser.newContext({ reducedMotion: "reduce" })).newPage();
+page.setDefaultTimeout(10000);
 let here;
 const say = (check, problem) => ((report[here] ??= {})[check] ??= []).push(problem);
 page.on("console", message => { if (message.type() === "error") say("console", message.text()); });
@@ -159,7 +161,7 @@ if (!options.quarto) {
   await page.setViewportSize({ width: 1440, height: 900 });
   here = pages.find(p => p !== "index.html");
   await page.goto(base + here);
-  for (const problem of await keyboard(page)) say("keyboard", problem);
+  for (const problem of await keyboard(page).catch(error => [String(error)])) say("keyboard", problem);
 }
 if (options.shots) {
   mkdirSync(options.shots, { recursive: true });
