@@ -117,7 +117,7 @@ def option_problems(source, outputs):
         yield f"a label of another form, or without output: {label}"
     for output in outputs:
         data = output.get("data", {})
-        if "application/vnd.jupyter.widget-view+json" in data or "<script" in "".join(data.get("text/html", "")):
+        if "application/vnd.jupyter.widget-view+json" in data or re.search(r"<script[^>]* src=", "".join(data.get("text/html", ""))):
             yield "an output that loads scripts"
 
 

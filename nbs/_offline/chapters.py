@@ -53,8 +53,9 @@ def output_markdown(output, stem, images, alt):
         return ""
     if "image/png" in data:
         return picture(base64.b64decode(text_of(data["image/png"])), f"{stem}.png", images, alt)
-    if "text/html" in data:
-        table = re.sub(r"<style.*?</style>", "", text_of(data["text/html"]), flags=re.S)
+    table = text_of(data.get("text/html", ""))
+    if table and "<script" not in table:     # an estimator's HTML is a page of its own: its text will do
+        table = re.sub(r"<style.*?</style>", "", table, flags=re.S)
         return raw(table.replace(' border="1"', ""))
     if "text/markdown" in data:
         return text_of(data["text/markdown"])
