@@ -9,6 +9,7 @@ from importlib import import_module
 from types import FunctionType
 
 from fastcore.docments import docments
+from fastcore.script import Param
 from nbdev.config import get_config
 from nbdev.showdoc import BasicMarkdownRenderer, show_doc
 
@@ -49,7 +50,9 @@ def explained(versions):
     text, comments = "", {}
     for sym in map(implementation, versions):
         text = text or inspect.cleandoc(sym.__doc__ or "")
-        found = dict(docments(sym))
+        # the command line's parameters tell their help in the annotation
+        helps = {} if inspect.isclass(sym) else {n: a.help for n, a in sym.__annotations__.items() if isinstance(a, Param)}
+        found = dict(docments(sym)) | helps
         found["return"] = None if inspect.isclass(sym) else found.get("return") or returned(sym)
         comments = {name: comment for name, comment in found.items() if comment} | comments
     return text, comments
@@ -79,6 +82,8 @@ def shown(value):
     """A default value or an annotation as it is written."""
     if value is inspect.Parameter.empty:
         return ""
+    if isinstance(value, Param):
+        value = value.type
     if inspect.isroutine(value) or isinstance(value, type) and not getattr(value, "__args__", None):
         return value.__name__
     return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", inspect.formatannotation(value))
