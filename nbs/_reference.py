@@ -45,6 +45,17 @@ def returned(sym):
     return comment[1] if comment and alone else None
 
 
+def shared(sym, comments):
+    """The comments of parameters that stand on one line: what is said at its end is said of all of them."""
+    function = sym.__init__ if inspect.isclass(sym) else sym
+    if not inspect.isfunction(function) or function.__code__.co_filename.startswith("<"):     # made by a decorator
+        return {}
+    definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    arguments = definition.args.args + definition.args.kwonlyargs
+    return {a.arg: comments[b.arg] for a in arguments for b in arguments
+            if a.lineno == b.lineno and b.lineno < definition.body[0].lineno and comments.get(b.arg)}
+
+
 def explained(versions):
     """(docstring, {parameter: comment}) of a function, method or class; what it does not say, what it overrides may."""
     text, comments = "", {}
@@ -53,6 +64,7 @@ def explained(versions):
         # the command line's parameters tell their help in the annotation
         helps = {} if inspect.isclass(sym) else {n: a.help for n, a in sym.__annotations__.items() if isinstance(a, Param)}
         found = dict(docments(sym)) | helps
+        found = shared(sym, found) | {name: comment for name, comment in found.items() if comment}
         found["return"] = None if inspect.isclass(sym) else found.get("return") or returned(sym)
         comments = {name: comment for name, comment in found.items() if comment} | comments
     return text, comments
