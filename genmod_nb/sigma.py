@@ -301,7 +301,9 @@ def plot_size(
     return fig
 
 # %% ../nbs/04_sigma.ipynb #b1069894
-def table_1(trial) -> dict: # arguments of the VAE
+def table_1(
+    trial, # an Optuna trial
+) -> dict: # arguments of the VAE
     "Return what an Optuna trial suggests for the seven rows of the report's Table 1"
     def widths(name):
         width = trial.suggest_categorical(f"{name} width", [16, 32, 64, 128])

@@ -61,12 +61,12 @@ def _only_normal(prior):
     if not isinstance(prior, StandardNormal):
         raise ValueError("w2 and mmd are distances from N(0, I): they need prior='normal'")
 
-def w2_divergence(prior, mu, log_s, z, context):
+def w2_divergence(prior, mu, log_s, z, context): # as of `kl_divergence`
     "Return the mean over the batch of W2^2(q(z|x), N(0, I))"
     _only_normal(prior)
     return w2_gaussian(mu, log_s.exp()).mean(), context.state
 
-def mmd_divergence(prior, mu, log_s, z, context):
+def mmd_divergence(prior, mu, log_s, z, context): # as of `kl_divergence`
     "Return the discrepancy of the batch's draws from as many of N(0, I)"
     _only_normal(prior)
     return mmd(z, context.noise["normal"]), context.state
@@ -120,7 +120,10 @@ def arima_forecast(
 class Controller:
     "Changes lam after each tenth of a training, so that the divergence comes to its target"
     names = ["forecast", "decision", "failed"]
-    def __init__(self, forecast, target): self.forecast, self.target = forecast, target
+    def __init__(self,
+        forecast, # (values of the divergence, epochs ahead) -> the value expected then
+        target,   # where the divergence is to come
+    ): self.forecast, self.target = forecast, target
     def __call__(self, member):
         every, row = -(-member.max_epochs // TENTHS), member.record[-1]
         if member.epoch % every or member.epoch == member.max_epochs:
