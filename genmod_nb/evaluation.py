@@ -41,6 +41,7 @@ def _no_density(self):
                          "it knows how to draw rows, not how likely they are")
 
 def _no_file(self):
+    "None: raises `AttributeError`"
     raise AttributeError(f"{type(self).__name__} has no file format: keep the training table, "
                          "and fit it again")
 
@@ -50,8 +51,11 @@ class Baseline(DensityMixin, BaseEstimator):
     _parameter_constraints = {}
     _check, score, save = Generator._check, Generator.score, property(_no_file)
 
-    def fit(self, X, y=None):
-        "Fit the margins and the law of the scores to losses, shape (n, d), n >= 2; returns self"
+    def fit(self,
+        X,      # losses, shape (n, d), n >= 2
+        y=None, # ignored
+    ): # self
+        "Fit the margins and the law of the scores; returns self"
         self._validate_params()
         table = self._check(X, fitting=True)
         self.margins_ = Margins(self.margins).fit(table)
@@ -239,7 +243,11 @@ CALIBRATION = 2 ** 20   # draws behind its knots
 
 class EnsembleModule(GenerativeModule):
     "A mixture of members with equal weights, and the map that makes its margins normal"
-    def __init__(self, members, n_features, calibrated):
+    def __init__(self,
+        members,          # their modules
+        n_features: int,  # d
+        calibrated: bool, # are the margins put back?
+    ):
         super().__init__()
         self.members, self.n_features = nn.ModuleList(members), n_features
         self.calibrated = calibrated
@@ -263,8 +271,13 @@ class EnsembleModule(GenerativeModule):
 
 # %% ../nbs/08_evaluation.ipynb #66d0c8ec
 @patch
-def mixed(self: EnsembleModule, n, generator, scalars, state):
-    "Return n rows, each from a member drawn at random, shape (n, d)"
+def mixed(self: EnsembleModule,
+    n: int,    # rows
+    generator, # seeds them
+    scalars,   # the members' numbers
+    state,     # of all members, by number and name
+): # scores, shape (n, d)
+    "Return rows, each from a member drawn at random"
     which = torch.randint(len(self.members), (n,), generator=generator)
     counts = which.bincount(minlength=len(self.members)).tolist()
     parts = [m.draw(count, generator, scalars, own)
@@ -273,8 +286,12 @@ def mixed(self: EnsembleModule, n, generator, scalars, state):
     return torch.empty_like(rows).index_copy_(0, which.argsort(stable=True).to(rows.device), rows)
 
 @patch
-def calibrate(self: EnsembleModule, state, generator, scalars):
-    "Return the state with the knots measured"
+def calibrate(self: EnsembleModule,
+    state,     # of all members
+    generator, # seeds the draws
+    scalars,   # the members' numbers
+): # the state, its knots at the quantiles of the draws
+    "Return the state with the knots measured from `CALIBRATION` draws"
     if not self.calibrated: return state
     chunk = 2 ** 16
     rows = [self.mixed(chunk, generator, scalars, state) for _ in range(CALIBRATION // chunk)]
@@ -304,12 +321,14 @@ def _average(self: EnsembleModule, method, average, x, generator, scalars, state
                                 for member, s in own])) - log_slope
 
 @patch
-def log_prob(self: EnsembleModule, *given):
+def log_prob(self: EnsembleModule, *given): # log p(x), shape (n,), in nats
+    "Return the log-density of the mixture at each row"
     mixture = lambda logs: logs.logsumexp(0) - math.log(len(logs))
     return self._average("log_prob", mixture, *given)
 
 @patch
-def elbo(self: EnsembleModule, *given):
+def elbo(self: EnsembleModule, *given): # shape (n,), in nats
+    "Return the average of the members' bounds, which bounds that of the mixture"
     return self._average("elbo", lambda bounds: bounds.mean(0), *given)
 
 # %% ../nbs/08_evaluation.ipynb #53a0167d
@@ -336,14 +355,16 @@ class Ensemble(VAE):
                          weight_decay=weight_decay, batch_size=batch_size, **kwargs)
         self.members, self.calibrated = members, calibrated
 
-    def build(self, n_features):
+    def build(self,
+        n_features: int, # columns of the table
+    ) -> EnsembleModule: # of all members
         "Return the module of all members, freshly initialised"
         members = [super(Ensemble, self).build(n_features) for _ in range(self.members)]
         return EnsembleModule(members, n_features, self.calibrated)
 
 # %% ../nbs/08_evaluation.ipynb #cddaaeab
 @patch
-def parts(self: Ensemble):
+def parts(self: Ensemble) -> list: # of VAEs
     "Return the members, unfitted; their seeds follow from the ensemble's"
     self.seed_ = seed_from(self.random_state)
     shared = {k: v for k, v in self.get_params(deep=False).items()
@@ -352,7 +373,9 @@ def parts(self: Ensemble):
     return [VAE(**shared, random_state=int(s)) for s in seeds]
 
 @patch
-def join(self: Ensemble, fitted):
+def join(self: Ensemble,
+    fitted: list, # the members, fitted
+): # self
     "Make one law of the fitted members; returns self"
     first, self.params_ = fitted[0], clone(self).get_params(deep=False)
     for name in ("margins_", "device_", "path_", "columns_", "n_features_in_"):
