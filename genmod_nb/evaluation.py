@@ -644,14 +644,15 @@ def evaluation_study(
     return _run_plan(plan, n_tables, n_jobs, store, progress)
 
 # %% ../nbs/08_evaluation.ipynb #4e39d434
-EXTREMES = {"Bootstrap": Bootstrap(), "Vine": Vine(), "VAE": VAE(), "Ensemble": Ensemble()}
+EXTREMES = {"Bootstrap": Bootstrap(), "Vine": Vine(), "VAE": VAE(),
+            "Ensemble of two": Ensemble(members=2)}
 
 def extreme_ratios(
     model, # a model fitted to rows of the simulated law
     train, test, # ignored
     seed: int = 0, # of the sample
     level: float = 0.9999, # of the quantile
-    n_samples: int = 2 ** 18, # rows to draw
+    n_samples: int = 2 ** 17, # rows to draw
 ) -> dict: # ratio by feature, dimensionless
     "Return the sample's quantile of each feature, relative to that of the law"
     drawn = np.quantile(model.sample(n_samples, random_state=seed), level, axis=0)
@@ -786,7 +787,8 @@ def fidelity_scores(
 def fidelity_study(
     tables=study_tables, # a function that gives {name: (train, test)} for each seed; test is unused
     variants=VARIANTS,   # {name: arguments of `Ensemble`}
-    seeds=range(3),      # each a table, and a split of its training rows
+    seeds=range(2),      # each a table, and a split of its training rows
+    members: int = 4,    # of each ensemble
     store=None, n_jobs: int = None, progress: bool = True, # as in `fit_many`
     **arguments,         # of all models
 ) -> pd.DataFrame: # one row per table, variant and seed: `fidelity_scores`
@@ -797,7 +799,7 @@ def fidelity_study(
             order = np.random.RandomState(seed).permutation(len(rows))
             held, chosen = (rows.iloc[part] for part in np.split(order, [len(rows) * 2 // 9]))
             plan += [(dict(table=table, variant=name, seed=seed), chosen, held,
-                      Ensemble(**dict(progress=False) | kw | arguments, random_state=seed))
+                      Ensemble(**dict(progress=False, members=members) | kw | arguments, random_state=seed))
                      for name, kw in variants.items()]
     labels, trains, tests, models = map(list, zip(*plan))
     parts = [model.parts() for model in models]
