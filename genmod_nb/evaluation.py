@@ -701,27 +701,33 @@ def paired(
 def plot_frontier(
     rows,        # of `evaluation_study`
     tables=None, # not needed; every study's picture is drawn by plot(rows, tables)
-): # a figure, one panel per table
+): # a figure, one line of two panels per table: all models, and those near the best
     """Return the error of the margins against that of the dependence, one point per model.
 
     Points are means over tables, bars their 95 % intervals, crosses the report's numbers."""
     import matplotlib.pyplot as plt
-    names, x, y = list(rows.table.unique()), "expected_anderson_darling", "expected_kendall_error"
-    fig, axs = plt.subplots(1, len(names), figsize=(6.2 * len(names), 4.4), squeeze=False,
-                            sharey=True, layout="constrained")
-    for ax, table in zip(axs[0], names):
-        own = intervals(rows[rows.table == table], ["model"], [x, y])
-        for model in own.index.get_level_values("model").unique():
-            a, b = own.loc[model, x], own.loc[model, y]
-            network = model not in BASELINES and model != "Truth"
-            ax.errorbar(a["mean"], b["mean"], xerr=a.high - a["mean"], yerr=b.high - b["mean"],
-                        fmt="o" if network else "s", color=FAKE if network else REAL, ms=5, lw=1)
-            ax.annotate(model, (a["mean"], b["mean"]), xytext=(6, 4), textcoords="offset points",
-                        fontsize=8)
-        ax.plot(*zip(*REPORT.values()), "x", color="0.4", label="the report's numbers")
-        ax.set(xscale="log", yscale="log", title=table, xlabel="Anderson-Darling distance")
-    axs[0, 0].set_ylabel("Kendall error")
-    axs[0, 0].legend()
+    names, scores = list(rows.table.unique()), list(EXPECTED)
+    models = list(rows[rows.failure == ""].model.unique())
+    fig, axs = plt.subplots(len(names), 2, figsize=(11.5, 4.1 * len(names)), squeeze=False,
+                            layout="constrained")
+    for line, table in zip(axs, names):
+        own = intervals(rows[rows.table == table], ["model"], scores).unstack("score")
+        mean, half = own["mean"], own["high"] - own["mean"]
+        for ax in line:
+            for k, model in enumerate(models, 1):
+                if model not in mean.index: continue
+                network = model in NETWORKS
+                (x, y), (dx, dy) = mean.loc[model, scores], half.loc[model, scores]
+                ax.errorbar(x, y, xerr=dx, yerr=dy, fmt="o" if network else "s", ms=5, lw=1,
+                            color=FAKE if network else REAL, label=f"{k}  {model}")
+                ax.annotate(k, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=9)
+            ax.set(xlabel="Anderson-Darling distance", ylabel=f"Kendall error ({table})")
+        line[0].plot(*zip(*REPORT.values()), "x", color="0.4", label="×  the report")
+        line[0].set(xscale="log", yscale="log", title="all")
+        (x0, y0), (x1, y1) = mean.min()[scores], mean.min()[scores] * 2
+        line[1].set(xlim=(0.9 * x0, x1), ylim=(0.8 * y0, y1), title="near the best")
+    handles = {l: h for h, l in zip(*axs[-1, 0].get_legend_handles_labels())}
+    fig.legend(handles.values(), handles, loc="outside right upper", fontsize=9)
     return fig
 
 # %% ../nbs/08_evaluation.ipynb #e2f80358
@@ -742,6 +748,7 @@ def plot_extremes(
         ax.plot(range(len(models)), means[models], "_", ms=28, mew=2.5, color=REAL)
         ax.set(yscale="log", title=c)
         ax.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+        ax.set_yticks([], minor=True)
         ax.set_xticks(range(len(models)), models, rotation=30, ha="right")
     axs[0].set_ylabel("quantile / true quantile")
     return fig
@@ -793,13 +800,13 @@ def fidelity_study(
     **arguments,         # of all models
 ) -> pd.DataFrame: # one row per table, variant and seed: `fidelity_scores`
     "Return what each variant gains on rows held out of the training rows"
-    plan = []
+    plan, own = [], dict(progress=False)
     for seed in seeds:
         for table, (rows, _) in tables(seed).items():
             order = np.random.RandomState(seed).permutation(len(rows))
             held, chosen = (rows.iloc[part] for part in np.split(order, [len(rows) * 2 // 9]))
             plan += [(dict(table=table, variant=name, seed=seed), chosen, held,
-                      Ensemble(**dict(progress=False, members=members) | kw | arguments, random_state=seed))
+                      Ensemble(**own | kw | arguments, members=members, random_state=seed))
                      for name, kw in variants.items()]
     labels, trains, tests, models = map(list, zip(*plan))
     parts = [model.parts() for model in models]

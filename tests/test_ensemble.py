@@ -257,7 +257,7 @@ def test_summary_marks_the_report(study):
 
 
 def test_pictures(study):
-    assert len(plot_frontier(study).axes) == 2
+    assert len(plot_frontier(study).axes) == 4
 
 
 def test_extremes_are_relative_to_the_law():
