@@ -692,10 +692,13 @@ def paired(
     score: str,   # which score
     overlap=SHARED, # {table: held-out rows per training row}, where the seeds' tables share rows
 ) -> pd.DataFrame: # indexed by table and model: mean, low, high (95 % t-interval), fits
-    "Return the mean differences of a score from that of one model, paired by table"
-    return pd.concat([paired_intervals(own, ["table"], "model", against, score,
+    """Return the mean differences of a score from that of one model, paired by table.
+
+    Models without the score, such as those without a density, are left out."""
+    gaps = pd.concat([paired_intervals(own, ["table"], "model", against, score,
                                        ratio=overlap.get(table, 0))
                       for table, own in rows.groupby("table", sort=False)])
+    return gaps[gaps.fits > 0]
 
 # %% ../nbs/08_evaluation.ipynb #effa0fad
 def plot_frontier(
