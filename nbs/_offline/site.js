@@ -82,7 +82,8 @@ const close = () => { results.hidden = true; results.replaceChildren(); found.te
 async function look() {
   const query = box.value.trim();
   if (!query) return close();
-  const hits = (await index()).search(query);
+  const search = await index(), all = search.search(query);
+  const hits = all.length > 2 ? all : search.search(query, { combineWith: "OR" });     // few hold every word: those with some of them, too
   if (query !== box.value.trim()) return;     // typed on meanwhile
   results.replaceChildren(...hits.slice(0, 15).map(entry));
   results.hidden = !hits.length;
