@@ -199,9 +199,6 @@ def shape_of(module, size, batch_size, held, scalars, device) -> Shape:
     settings = (parts, module.players, parameters, tuple(size), batch_size, held, tuple(scalars))
     return Shape(repr((str(module), *settings, str(device))), tuple(code))
 
-# %% ../nbs/02_training.ipynb #d74384d1
-#| exports
-
 # %% ../nbs/02_training.ipynb #5da9b227
 _ANY_MODULE = set(vars(nn.Module()))        # what PyTorch itself keeps in every module
 
