@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REAL', 'FAKE', 'TICKERS', 'CLIP', 'MARGINS', 'load_losses', 'plot_correlations', 'plot_margins', 'LossLaw',
-           'simulate_losses', 'check_losses', 'read_losses', 'RawMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin',
-           'Margins']
+           'simulate_losses', 'check_losses', 'read_losses', 'Margin', 'RawMargin', 'LogMargin', 'fit_gpd',
+           'GaussianMargin', 'Margins']
 
 # %% ../nbs/00_data.ipynb #643a9b1d
 import csv, gzip, re, zlib
@@ -330,8 +330,42 @@ def read_losses(
     try: return check_losses(X, **checks)
     except TypeError as e: raise ValueError(f"{path} holds no table of numbers: {e}") from e
 
+# %% ../nbs/00_data.ipynb #56dafa1d
+class Margin:
+    """A strictly increasing map T from the losses of one column to scores, and back.
+
+    Its attributes are numbers and arrays, and all that a file keeps of it."""
+    def fit(self,
+        x, # losses of one column, shape (n,)
+    ): # self
+        "Fit the map to a column; returns self"
+        raise NotImplementedError
+    def transform(self,
+        x, # losses, shape (n,)
+    ): # T(x), shape (n,), dimensionless
+        "Return the scores; where there is a clip, smaller losses are moved up to it"
+        raise NotImplementedError
+    def inverse(self,
+        z, # scores, shape (n,)
+    ): # losses, shape (n,)
+        "Return the losses with these scores"
+        raise NotImplementedError
+    def log_det(self,
+        x, # losses, shape (n,)
+    ): # log dT/dx, shape (n,), in nats
+        "Return the log-derivative of the map at the clipped losses"
+        raise NotImplementedError
+    def log_pdf(self,
+        x, # losses, shape (n,)
+    ): # log f(x), shape (n,), in nats
+        "Return the log-density that the margin asserts for its column"
+        raise NotImplementedError
+    def sound(self) -> bool:
+        "Return whether these numbers, perhaps read from a file, are those of a law"
+        raise NotImplementedError
+
 # %% ../nbs/00_data.ipynb #51eb0255
-class RawMargin:
+class RawMargin(Margin):
     "The identity; its own density is the fitted normal law"
     def fit(self, x):
         self.loc, self.scale = np.mean(x), np.std(x)
@@ -346,7 +380,7 @@ class RawMargin:
 CLIP = 0.4    # of the smallest positive training value;
               # below one half, so that a zero stays apart from it
 
-class LogMargin:
+class LogMargin(Margin):
     "Standardised logarithms; its own density is the fitted log-normal law"
     def fit(self, x):
         self.clip = CLIP * x[x > 0].min()
@@ -413,7 +447,7 @@ def _slopes(knots, levels, last):
     return slopes
 
 # %% ../nbs/00_data.ipynb #1759367d
-class GaussianMargin:
+class GaussianMargin(Margin):
     "Normal scores under a spline body and a generalised Pareto tail"
     def fit(self, x):
         self.unit = x.max()     # the spline is built on x / unit, so that no unit overflows it
@@ -434,15 +468,19 @@ class GaussianMargin:
         return spline(np.clip(x, 0, self.knots[-1]) / self.unit, order)
     def _excess(self, x): return np.maximum(x - self.knots[-1], 0) / self.beta
 
-    def cdf(self, x):
-        "F(x)"
+    def cdf(self,
+        x, # losses, shape (n,)
+    ): # F(x), shape (n,), dimensionless
+        "Return the distribution function of the law"
         return np.where(x <= self.knots[-1], self._body(x), -np.expm1(self.logsf(x)))
-    def logsf(self, x):
-        "log(1 - F(x))"
+    def logsf(self,
+        x, # losses, shape (n,)
+    ): # log(1 - F(x)), shape (n,), in nats
+        "Return the log-survival function of the law"
         tail = np.log(self.sf_u) - np.log1p(self.xi * self._excess(x)) / self.xi
         return np.where(x <= self.knots[-1], np.log1p(-self._body(x)), tail)
     def log_pdf(self, x):
-        "log f(x); a zero counts as its clipped value, which leaves the integral alone"
+        "Return log f(x); a zero counts as its clipped value, which leaves the integral alone"
         inside, x = x >= 0, np.where(x == 0, self.clip, x)
         log_stretch = np.log1p(self.xi * self._excess(x))
         tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * log_stretch
@@ -452,7 +490,6 @@ class GaussianMargin:
 # %% ../nbs/00_data.ipynb #82385a9f
 @patch
 def transform(self: GaussianMargin, x):
-    "Scores, of values clipped from below"
     x = np.maximum(x, self.clip)
     F = self.cdf(x)
     lower, upper = special.ndtri(np.minimum(F, 0.5)), -special.ndtri_exp(self.logsf(x))
@@ -460,7 +497,6 @@ def transform(self: GaussianMargin, x):
 
 @patch
 def inverse(self: GaussianMargin, z):
-    "Losses with these scores"
     log_sf, F = special.log_ndtr(-z), special.ndtr(z)
     beyond = np.maximum(np.log(self.sf_u) - log_sf, 0)
     x = self.knots[-1] + self.beta * np.expm1(self.xi * beyond) / self.xi
@@ -474,13 +510,12 @@ def inverse(self: GaussianMargin, z):
 
 @patch
 def log_det(self: GaussianMargin, x):
-    "log dT/dx = log f(x) - log phi(T(x)), at the clipped value"
+    "Return log dT/dx = log f(x) - log phi(T(x)), at the clipped value"
     x = np.maximum(x, self.clip)
     return self.log_pdf(x) - stats.norm.logpdf(self.transform(x))
 
 @patch
 def sound(self: GaussianMargin):
-    "Are these numbers, perhaps read from a file, those of a law?"
     k, F, s = self.knots, self.levels, self.slopes
     return (k.ndim == F.ndim == s.ndim == 1 and len(k) == len(F) == len(s) >= 3
             and k[0] == F[0] == 0 and (np.diff(k) > 0).all() and (np.diff(F) > 0).all()
@@ -496,9 +531,13 @@ class Margins(TransformerMixin, BaseEstimator):
         kind: str = "gaussian", # "gaussian" (spline body, Pareto tail), "log" or "raw" (identity)
     ): self.kind = kind
 
-    def fit(self, X, y=None):
-        """Fit one margin per column of X, shape (n, d);
-        raises `ValueError` on an unknown kind or a bad table"""
+    def fit(self,
+        X,      # losses, shape (n, d): a DataFrame or an array
+        y=None, # ignored
+    ): # self
+        """Fit one margin per column; returns self.
+
+        Raises `ValueError` on an unknown kind or a bad table."""
         if self.kind not in MARGINS:
             raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
         self.names_ = list(X.columns) if isinstance(X, pd.DataFrame) else None

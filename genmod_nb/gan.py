@@ -54,12 +54,18 @@ def gradient_penalty(
     return ((length - 1) ** 2).mean()
 
 # %% ../nbs/07_gan.ipynb #f916c4d6
-def logistic_game(critic, real, fake, u, scalars):
+def logistic_game(
+    critic, real, fake, u, # as in `gradient_penalty`
+    scalars,               # the member's numbers, {name: tensor of shape ()}
+): # {name: term, shape ()}, in nats per row
     "Return the terms of the GAN"
     critic_loss, generator_loss = logistic_losses(critic(real), critic(fake))
     return {"critic_loss": critic_loss, "generator_loss": generator_loss}
 
-def wasserstein_game(critic, real, fake, u, scalars):
+def wasserstein_game(
+    critic, real, fake, u, # as in `gradient_penalty`
+    scalars,               # the member's numbers, among them gp, the weight of the penalty
+): # {name: term, shape ()}, in units of the critic
     "Return the terms of the WGAN-GP, among them the estimated distance"
     loss, generator_loss = wasserstein_losses(critic(real), critic(fake))
     penalty = gradient_penalty(critic, real, fake, u)
@@ -69,8 +75,17 @@ def wasserstein_game(critic, real, fake, u, scalars):
 # %% ../nbs/07_gan.ipynb #17ab3340
 class GANModule(GenerativeModule):
     "Generator and critic, the game between them, and the generator's average over its steps"
-    def __init__(self, n_features, latent_dim, generator, critic, activation,
-                 game, n_critic, betas, average):
+    def __init__(self,
+        n_features, # d, the number of features
+        latent_dim, # dimension of z
+        generator,  # widths of the generator's hidden layers
+        critic,     # widths of the critic's hidden layers
+        activation, # a key of `ACTIVATIONS`
+        game,       # a function such as `logistic_game`
+        n_critic,   # steps of the critic for each of the generator
+        betas,      # Adam's decay rates
+        average,    # decay of the generator's average
+    ):
         super().__init__()
         self.latent_dim, self.game, self.average = latent_dim, game, average
         self.players = (Player("critic_loss", "critic", n_critic, "lr_critic", betas),
@@ -94,7 +109,10 @@ def initial_state(self: GANModule):
     return own | {"steps": torch.zeros(())}
 
 @patch
-def averaged(self: GANModule, state, calls):
+def averaged(self: GANModule,
+    state, # as in `terms`
+    calls, # of `terms` between two steps of the generator
+): # the new state
     "Return the state after one of the calls between two steps of the generator"
     steps = state["steps"] + 1 / calls
     weight = (1 - self.average ** (1 / calls)) / (1 - self.average ** steps)
@@ -103,7 +121,8 @@ def averaged(self: GANModule, state, calls):
     return own | {"steps": steps}
 
 @patch
-def conclude(self: GANModule, state, generator): return self.averaged(state, 1)   # the last step
+def conclude(self: GANModule, state, generator):
+    return self.averaged(state, 1)                  # the last step
 
 @patch
 def draw(self: GANModule, n, generator, scalars, state):
@@ -124,7 +143,8 @@ _CONSTRAINTS = {
 }
 
 # %% ../nbs/07_gan.ipynb #0a8e5570
-def _no_likelihood(self):
+def _no_likelihood(self): # nothing
+    "Raise `AttributeError`: a game has no likelihood"
     raise AttributeError(f"{type(self).__name__} has no likelihood: "
                          "it knows how to draw rows, not how likely they are")
 
@@ -193,7 +213,9 @@ class WGANGP(GAN):
         super().__init__(lr_critic=lr_critic, n_critic=n_critic, **kwargs)
         self.gp = gp
 
-    def scalars(self): return super().scalars() | {"gp": self.gp}
+    def scalars(self):
+        "Return the member's numbers: both learning rates, and the weight of the penalty"
+        return super().scalars() | {"gp": self.gp}
 
 # %% ../nbs/07_gan.ipynb #96c5c70c
 def last_weights(

@@ -108,16 +108,26 @@ def quadrature_log_z(
 # %% ../nbs/06_lars.ipynb #f270004b
 class ResampledPrior(Prior):
     "The law of what a learned acceptance leaves of N(0, I) (Bauer and Mnih 2019)"
-    def __init__(self, latent_dim, truncation, n_proposals, decay, hidden):
+    def __init__(self,
+        latent_dim,  # dimension of z
+        truncation,  # T, proposals for a draw at most; None never stops
+        n_proposals, # S, proposals in each step
+        decay,       # epsilon of the moving average of Z
+        hidden,      # widths of the acceptance network's hidden layers
+    ):
         super().__init__(latent_dim)
         self.truncation, self.n_proposals, self.decay = truncation, n_proposals, decay
         self.net = mlp((latent_dim, *hidden), "tanh")
         self.logit = nn.Linear((latent_dim, *hidden)[-1], 1)
-    def log_pi(self, z):
-        "Return the proposal's log-density, shape (n,)"
+    def log_pi(self,
+        z, # points, shape (n, latent_dim)
+    ): # shape (n,), in nats
+        "Return the proposal's log-density"
         return normal_log_prob(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
-    def log_a(self, z):
-        "Return the log-probability of accepting each point, shape (n,)"
+    def log_a(self,
+        z, # points, shape (n, latent_dim)
+    ): # shape (n,)
+        "Return the log-probability of accepting each point"
         return F.logsigmoid(self.logit(self.net(z)).squeeze(-1))
     def log_prob(self, z, context):
         log_z = context.state["log_z"]
@@ -236,7 +246,9 @@ def _ends(accepted, truncation, waited):
 
 @patch
 @torch.no_grad()
-def draws(self: ResampledPrior, n, generator, context):
+def draws(self: ResampledPrior,
+    n, generator, context, # as in `sample`
+) -> Draws: # the draws, in the order in which they were found
     "Return n draws with what they took"
     log_z = context.state["log_z"].item()
     log_a = lambda z: self.log_a(z.to(self.logit.weight)).cpu()
@@ -321,7 +333,9 @@ def facts(self: LARS):
 class DensityModule(GenerativeModule):
     "A prior on its own"
     encode = None
-    def __init__(self, prior):
+    def __init__(self,
+        prior, # a `Prior`
+    ):
         super().__init__()
         self.prior = prior
     def noise(self, batch_size, generator): return self.prior.noise(batch_size, generator)
@@ -334,9 +348,14 @@ class DensityModule(GenerativeModule):
         return {"loss": -log_p.mean()}, state
     def draw(self, n, generator, scalars, state):
         return self.prior.sample(n, generator, Context(state=state))
-    def log_prob(self, x, generator, scalars, state, n_draws):
+    def log_prob(self,
+        x, # scores, shape (n, d)
+        generator, scalars, state, n_draws, # as in the VAE; only the state counts
+    ): # log p(x), shape (n,), in nats per row
+        "Return the log-density of each row"
         return self.prior.log_prob(x, Context(state=state))
 
+# %% ../nbs/06_lars.ipynb #0a406324
 class Density(Generator):
     "A prior fitted on its own, to the scores of a table"
     _parameter_constraints = {**Generator._parameter_constraints, "prior": [PriorSpec, None]}
@@ -373,7 +392,18 @@ def fit(self: PriorSpec,
 class Toy:
     "A known law in k dimensions, with mean 0 and unit variances"
     k = 2
-    def normal(self):
+    def log_prob(self,
+        z, # points, shape (n, k)
+    ) -> np.ndarray: # log p(z), shape (n,), in nats
+        "Return the log-density at each point"
+        raise NotImplementedError
+    def sample(self,
+        n,                 # points to draw
+        random_state=None, # seed; None draws afresh each time
+    ) -> np.ndarray: # shape (n, k)
+        "Return draws"
+        raise NotImplementedError
+    def normal(self): # as `scipy.stats` gives it
         "Return the normal law with the same mean and covariance"
         return stats.multivariate_normal(np.zeros(self.k), np.eye(self.k))
     def kl(self,
@@ -383,6 +413,7 @@ class Toy:
         z = self.sample(2 ** 18, random_state=0)
         return float(np.mean(self.log_prob(z) - log_q(z)))
 
+# %% ../nbs/06_lars.ipynb #d4dcbc6e
 def grid(
     half: float,    # half the width of a box around zero
     n: int = 400,   # points per axis
@@ -449,7 +480,9 @@ class TwoHumps(Toy):
     "In each of k dimensions on its own, one of two normal laws"
     width = 0.4
     at = math.sqrt(1 - width ** 2)                      # for unit variance
-    def __init__(self, k): self.k = k
+    def __init__(self,
+        k, # dimensions
+    ): self.k = k
     def log_prob(self, z):
         both = [stats.norm.logpdf(z, centre, self.width) for centre in (-self.at, self.at)]
         return (np.logaddexp(*both) - math.log(2)).sum(1)
@@ -536,12 +569,17 @@ def toy_study(
 # %% ../nbs/06_lars.ipynb #9f1e51f8
 class MixturePrior(Prior):
     "A mixture of normal laws with diagonal covariances"
-    def __init__(self, latent_dim, k):
+    def __init__(self,
+        latent_dim, # dimension of z
+        k,          # parts
+    ):
         super().__init__(latent_dim)
         self.mu = nn.Parameter(torch.randn(k, latent_dim))
         self.log_s = nn.Parameter(torch.zeros(k, latent_dim))
         self.logits = nn.Parameter(torch.zeros(k))
-    def parts(self, context):
+    def parts(self,
+        context, # a `Context`
+    ): # shapes (k,), (k, latent_dim) and (k, latent_dim)
         "Return the parts' (log-weights, means, log standard deviations)"
         return self.logits.log_softmax(0), self.mu, self.log_s
     def log_prob(self, z, context):
@@ -555,7 +593,11 @@ class MixturePrior(Prior):
 
 class VampPrior(MixturePrior):
     "The mixture of the encoder's laws at k learned rows (Tomczak and Welling 2018)"
-    def __init__(self, latent_dim, k, n_features):
+    def __init__(self,
+        latent_dim, # dimension of z
+        k,          # rows to learn
+        n_features, # d, the number of features
+    ):
         Prior.__init__(self, latent_dim)
         self.rows = nn.Parameter(torch.randn(k, n_features))
     def parts(self, context):
@@ -568,7 +610,9 @@ class VampPrior(MixturePrior):
 class Mixture(PriorSpec):
     "Mixture of k normal laws"
     _parameter_constraints = {"k": [Interval(Integral, 1, None, closed="left")]}
-    def __init__(self, k: int = 10): self.k = k
+    def __init__(self,
+        k: int = 10, # parts
+    ): self.k = k
     def build(self, latent_dim, n_features):
         self._validate_params()
         return MixturePrior(latent_dim, self.k)

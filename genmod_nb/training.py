@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_SECONDS', 'STACK', 'FORMAT', 'FILES', 'Player',
-           'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check', 'choose_path', 'cpp_compiler', 'Shape',
-           'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack', 'run_epoch', 'close_epoch', 'train_members',
-           'Checkpoint', 'steady', 'seed_from', 'Generator', 'fit_many', 'Specification', 'from_json', 'model_folder',
-           'Store']
+           'Stateful', 'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check', 'choose_path', 'cpp_compiler',
+           'Shape', 'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack', 'run_epoch', 'close_epoch',
+           'train_members', 'Checkpoint', 'steady', 'seed_from', 'Generator', 'fit_many', 'Specification', 'from_json',
+           'model_folder', 'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, copy, functools, hashlib, inspect, json, math, os, platform, shutil, sqlite3
@@ -47,46 +47,81 @@ class Player(NamedTuple):
     lr: str = "lr"           # which of the member's numbers is its learning rate
     betas: tuple = (0.9, 0.999) # Adam's decay rates
 
-# %% ../nbs/02_training.ipynb #6ee8d192
-class GenerativeModule(nn.Module):
-    "What the engine asks of a model, written for one model and one batch"
-    players = (Player(),)
-    def noise(self, batch_size, generator):
+# %% ../nbs/02_training.ipynb #3e319a1b
+class Stateful(nn.Module):
+    "A module that draws noise in a step, and carries state from step to step"
+    def noise(self,
+        batch_size, # rows in the step
+        generator,  # the member's own `torch.Generator`
+    ): # {name: tensor}
         "Return a dict of everything random that one step on batch_size rows needs"
         return {}
-    def initial_state(self):
+    def initial_state(self): # {name: tensor}
         "Return a dict of tensors carried from step to step that are not parameters"
         return {}
-    def conclude(self, state, generator):
-        "Return the state of the trained module"
-        return state
-    def terms(self, x, noise, scalars, state):
-        "Return (dict of terms in nats per row, with each player's loss among them; new state)"
-        raise NotImplementedError
-    def draw(self, n, generator, scalars, state):
-        "Return n rows of scores, shape (n, d)"
-        raise NotImplementedError
-    def refresh(self, noise, state):
+    def refresh(self,
+        noise, # what is random in the step
+        state, # as the last step has left it
+    ): # the state to look at validation rows with
         "Return the state for validation rows: what lags behind the weights, brought up to date"
         return state
-    def check_state(self, state):
+    def conclude(self,
+        state,     # of the best epoch
+        generator, # seeds what is random in it
+    ): # the state to keep
+        "Return the state of the trained module"
+        return state
+    def check_state(self,
+        state, # read from a file
+    ): # nothing
         "Raise `ValueError` on a state that no training leaves"
-    def forward(self, x, noise, scalars, state, checking=False):
+
+# %% ../nbs/02_training.ipynb #6ee8d192
+class GenerativeModule(Stateful):
+    "What the engine asks of a model, written for one model and one batch"
+    players = (Player(),)
+    def terms(self,
+        x,       # scores, shape (n, d)
+        noise,   # what is random in this step, as `noise` gives it
+        scalars, # the member's numbers, {name: tensor of shape ()}
+        state,   # what is carried from step to step
+    ): # ({name: term, shape ()}, new state)
+        "Return (dict of terms in nats per row, with each player's loss among them; new state)"
+        raise NotImplementedError
+    def draw(self,
+        n,              # rows
+        generator,      # seeds them
+        scalars, state, # as in `terms`
+    ): # scores, shape (n, d)
+        "Return n rows of scores"
+        raise NotImplementedError
+    def forward(self,
+        x, noise, scalars, state, # as in `terms`
+        checking=False,           # are these validation rows?
+    ): # as from `terms`
+        "Return the terms, and the new state; validation rows meet the refreshed state"
         if checking: state = self.refresh(noise, state)
         return self.terms(x, noise, scalars, state)
 
 # %% ../nbs/02_training.ipynb #8e4419d2
 class Layout:
     "Where each parameter of a player lies in its flat vector"
-    def __init__(self, module, player):
+    def __init__(self,
+        module, # a `GenerativeModule`
+        player, # one of its players
+    ):
         own = {k: p for k, p in module.named_parameters() if k.startswith(player.prefix)}
         self.shapes = {k: p.shape for k, p in own.items()}
         self.sizes = [p.numel() for p in own.values()]
-    def pack(self, module):
+    def pack(self,
+        module, # with parameters of these names and shapes
+    ): # shape (P,)
         "Return the player's parameters as one vector"
         parameters = dict(module.named_parameters())
         return torch.cat([parameters[k].detach().flatten() for k in self.shapes])
-    def unpack(self, flat):
+    def unpack(self,
+        flat, # shape (P,)
+    ): # {name: tensor}
         "Return the parameters in a vector, by name"
         return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), flat.split(self.sizes))}
 
@@ -110,14 +145,27 @@ def _eager_gradient(loss):
 GRADIENTS = {"eager": _eager_gradient, "stacked": _stacked_gradient, "compiled": _stacked_gradient}
 
 # %% ../nbs/02_training.ipynb #e5e88910
-def adam(flat, grad, m, v, t, rate, betas):
-    "Return (flat, m, v) after one step of Adam; all of shape (E, P), t and rate of shape (E,)"
+def adam(
+    flat,  # parameters, shape (E, P)
+    grad,  # gradient of the loss, shape (E, P)
+    m,     # moving average of the gradient, shape (E, P)
+    v,     # and of its square, shape (E, P)
+    t,     # steps made, this one among them, shape (E,)
+    rate,  # learning rates, shape (E,)
+    betas, # decay rates of the two averages
+): # (flat, m, v), each of shape (E, P)
+    "Return parameters and averages after one step of Adam (Kingma and Ba 2015)"
     b1, b2 = betas
     m, v = torch.lerp(m, grad, 1 - b1), torch.lerp(v, grad * grad, 1 - b2)
     unbiased = (v / (1 - b2 ** t)[:, None]).sqrt() + 1e-8
     return flat - (rate / (1 - b1 ** t))[:, None] * m / unbiased, m, v
 
-def make_step(module, layouts, k, path):
+def make_step(
+    module,  # a `GenerativeModule`
+    layouts, # a `Layout` for each of its players
+    k,       # which player makes the step
+    path,    # a key of `GRADIENTS`
+): # a function of tensors that returns (own, m, v, terms, state)
     "Return the function that makes one step of player k for a stack"
     player = module.players[k]
     def loss(own, others, x, noise, scalars, state):
@@ -132,7 +180,10 @@ def make_step(module, layouts, k, path):
         return *adam(own, grad, m, v, t, rate, player.betas), terms, state
     return step
 
-def make_check(module, layouts, path):
+# %% ../nbs/02_training.ipynb #3c6d1562
+def make_check(
+    module, layouts, path, # as in `make_step`
+): # a function of tensors that returns {name: term, shape (E,)}
     "Return the function that evaluates the terms of a stack on given rows"
     def terms(flats, x, noise, scalars, state):
         parameters = {n: p for l, f in zip(layouts, flats) for n, p in l.unpack(f).items()}
@@ -181,8 +232,17 @@ class Shape(NamedTuple):
     text: str       # sizes and settings
     code: tuple     # the classes and functions that the module runs
 
-def shape_of(module, size, batch_size, held, scalars, device) -> Shape:
-    "Return the shape of members on tables of a size, with `held` validation rows"
+def shape_of(
+    module,     # a `GenerativeModule`
+    size,       # of the table, (n, d)
+    batch_size, # rows in a batch
+    held,       # validation rows
+    scalars,    # the member's numbers, of which the names count
+    device,     # where it is trained
+) -> Shape: # equal for members that can share a stack
+    """Return the shape of members on tables of a size.
+
+    Raises `TypeError` on a module that keeps more than numbers, texts and functions."""
     parts, code = {}, []
     for name, m in module.named_modules():
         own = {k: v for k, v in vars(m).items() if k not in _ANY_MODULE}
@@ -252,7 +312,10 @@ def _cache_folder():
 # %% ../nbs/02_training.ipynb #2188f0d6
 class Compiled:
     "A function of a tree of tensors, compiled for the shapes that it is first called with"
-    def __init__(self, f, file): self.f, self.file, self.loader = f, file, None
+    def __init__(self,
+        f,    # a function of tensors, or of trees of them, that returns the same
+        file, # where it is kept when it has been compiled
+    ): self.f, self.file, self.loader = f, file, None
     def __call__(self, *args):
         args = tree_map(torch.Tensor.contiguous, args)      # as it was traced
         if self.loader is None: self._load(args)
@@ -366,7 +429,10 @@ DECAY = {"cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)), "constant": lamb
 # %% ../nbs/02_training.ipynb #c0ff2afc
 class Stack:
     "E members of one shape, trained side by side; the slot of one that is done can take another"
-    def __init__(self, members, path):
+    def __init__(self,
+        members, # `Member`s of one shape
+        path,    # "eager", "stacked" or "compiled"
+    ):
         self.members, self.path = members, path
         self.device = next(members[0].module.parameters()).device
         self.layouts, self.steps, self.check = _functions(members[0], path, len(members))
@@ -387,7 +453,10 @@ class Stack:
 
 # %% ../nbs/02_training.ipynb #f2d6e2fa
 @patch
-def refill(self: Stack, e, member):
+def refill(self: Stack,
+    e,      # a slot
+    member, # a `Member` of the stack's shape
+):
     "Give slot e to another member"
     tree_map(lambda all, one: all[e].copy_(one), self.data, self._slot(member))
     self.members[e] = member
@@ -411,8 +480,11 @@ def shrink(self: Stack):
     self.data = tree_map(lambda all: all[keep].clone(), self.data)
     self.layouts, self.steps, self.check = _functions(self.members[0], self.path, size)
 
+# %% ../nbs/02_training.ipynb #3566f9af
 @patch
-def finish(self: Stack, e):
+def finish(self: Stack,
+    e, # a slot
+): # the member
     "Write the best weights and state of slot e into its member, and leave the slot idle"
     self.live.remove(e)
     member, parameters = self.members[e], dict(self.members[e].module.named_parameters())
@@ -447,8 +519,10 @@ def _rates(stack, player):
     return torch.tensor(rates, dtype=torch.float32, device=stack.device)
 
 # %% ../nbs/02_training.ipynb #888d65f0
-def run_epoch(stack):
-    "Train every member for one epoch; returns the terms' names and values, (rounds, E, terms)"
+def run_epoch(
+    stack, # a `Stack`
+): # (names of the terms, their values, shape (rounds, E, terms))
+    "Train every member for one epoch; returns the terms' names and values"
     d, players = stack.data, stack.members[0].module.players
     rates, seen = [_rates(stack, p) for p in players], []
     for r, batches in enumerate(_batches(stack)):
@@ -466,7 +540,10 @@ def run_epoch(stack):
 
 # %% ../nbs/02_training.ipynb #b5021fa0
 @torch.no_grad()
-def close_epoch(stack, names, seen):
+def close_epoch(
+    stack,       # a `Stack`
+    names, seen, # as `run_epoch` returns them
+):
     "Record the epoch, keep the weights of members that have improved, and note failures"
     d, held = stack.data, len(stack.members[0].valid) > 0
     train = seen.double().mean(0).tolist()
@@ -523,7 +600,10 @@ CHECKPOINT_SECONDS = 10     # between two checkpoints
 
 class Checkpoint:
     "The place of one fit in a folder"
-    def __init__(self, folder, key):
+    def __init__(self,
+        folder, # where its file is; made if it is not there
+        key,    # a text that is the same exactly for fits with the same result
+    ):
         self.file, self.key = Path(folder) / "checkpoint.safetensors", key
         self.last = time.time()
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -546,7 +626,10 @@ class Checkpoint:
 
 # %% ../nbs/02_training.ipynb #46abf563
 @patch
-def save(self: Checkpoint, stack, path):
+def save(self: Checkpoint,
+    stack, # a `Stack` of one
+    path,  # how it is trained: "eager", "stacked" or "compiled"
+):
     "Write the place of a stack of one, if it is time; the old file stays until the new is whole"
     if time.time() - self.last < CHECKPOINT_SECONDS: return
     member = stack.members[0]
@@ -563,7 +646,9 @@ def save(self: Checkpoint, stack, path):
     self.last = time.time()
 
 @patch
-def restore(self: Checkpoint, stack):
+def restore(self: Checkpoint,
+    stack, # a `Stack` of one
+):
     "Put a stack of one back to where it was"
     if not self.about: return
     member, kept = stack.members[0], {k: v for k, v in stack.data.items() if k != "table"}
@@ -662,7 +747,9 @@ class Generator(DensityMixin, BaseEstimator):
 
 # %% ../nbs/02_training.ipynb #4a14c16a
 @patch
-def build(self: Generator, n_features: int) -> GenerativeModule:
+def build(self: Generator,
+    n_features: int, # columns of the table
+) -> GenerativeModule:
     "Return a fresh module for tables of n_features columns"
     raise NotImplementedError(f"{type(self).__name__} has no build")
 
@@ -677,7 +764,9 @@ def parts(self: Generator) -> list:
     return [self]
 
 @patch
-def join(self: Generator, fitted: list):
+def join(self: Generator,
+    fitted: list, # the parts, trained
+): # self
     "Take over what has come of the parts; returns self"
     return fitted[0]
 
@@ -1291,8 +1380,12 @@ def _key(model, X, path):
     text = json.dumps(about, default=_plain, sort_keys=True).encode()
     return hashlib.sha256(text + np.ascontiguousarray(X, dtype=float).tobytes()).hexdigest()
 
+# %% ../nbs/02_training.ipynb #72d48197
 @patch
-def put(self: Store, model, X):
+def put(self: Store,
+    model, # a fitted model
+    X,     # what it was fitted on
+):
     "Store a fitted model and what it was fitted on"
     config, params = _config(model), model.get_params(deep=False)
     values = dict(
@@ -1305,7 +1398,11 @@ def put(self: Store, model, X):
         db.execute(f"INSERT OR REPLACE INTO fits VALUES ({places})", [values[c] for c in _COLUMNS])
 
 @patch
-def get(self: Store, model, X, path):
+def get(self: Store,
+    model, # an unfitted model
+    X,     # what it is to be fitted on
+    path,  # how it would be trained: "eager", "stacked" or "compiled"
+): # the model, or None
     "Return the model, fitted, if it is in the store; else None"
     with self._open() as db:
         query = "SELECT config, arrays, failure FROM fits WHERE key = ?"
@@ -1328,7 +1425,9 @@ def note(self: Store,
     with self._open() as db: db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", row)
 
 @patch
-def noted(self: Store, model, X, about: str): # the values, or None
+def noted(self: Store,
+    model, X, about: str, # as in `note`
+): # the values, or None
     "Return what was noted about a finished fit"
     key = _key(model, X, model.path_), about
     with self._open() as db:

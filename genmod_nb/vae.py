@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'DIVERGENCES', 'mlp', 'reparameterise', 'normal_log_prob', 'kl_normal',
-           'FixedScale', 'LearnedScale', 'ConditionalScale', 'NormalNoise', 'student_log_prob', 'StudentNoise',
-           'MultivariateStudentNoise', 'Context', 'Prior', 'StandardNormal', 'kl_divergence', 'PriorSpec', 'Normal',
-           'VAEModule', 'shifted_normals', 'VAE', 'check_widths']
+           'Scale', 'FixedScale', 'LearnedScale', 'ConditionalScale', 'Noise', 'NormalNoise', 'student_log_prob',
+           'StudentNoise', 'MultivariateStudentNoise', 'Context', 'Prior', 'StandardNormal', 'kl_divergence',
+           'PriorSpec', 'Normal', 'VAEModule', 'shifted_normals', 'VAE', 'check_widths']
 
 # %% ../nbs/03_vae.ipynb #82600db3
 import copy, math
@@ -21,7 +21,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
-from .training import GenerativeModule, Generator, Specification, seed_from, steady
+from .training import (GenerativeModule, Generator, Specification, Stateful, seed_from,
+                                steady)
 
 # %% ../nbs/03_vae.ipynb #ef082387
 ACTIVATIONS = {"elu": nn.ELU, "leaky_relu": nn.LeakyReLU, "relu": nn.ReLU,
@@ -61,33 +62,66 @@ def kl_normal(
     return 0.5 * (mu ** 2 + (2 * log_s).exp() - 1 - 2 * log_s).sum(-1)
 
 # %% ../nbs/03_vae.ipynb #ed68032b
-class FixedScale(nn.Module):
+class Scale(nn.Module):
+    "The scale sigma of the decoder's noise, in the units of the scores"
+    def __init__(self,
+        width,      # of the decoder's last hidden layer
+        n_features, # d, the number of features
+    ): super().__init__()
+    def forward(self,
+        h,       # the decoder's last hidden layer, shape (..., width)
+        scalars, # the member's numbers, {name: tensor of shape ()}
+    ): # log sigma, broadcastable to (..., d)
+        "Return the logarithm of the scale"
+        raise NotImplementedError
+
+class FixedScale(Scale):
     "sigma is the member's number `sigma`"
-    def __init__(self, width, n_features): super().__init__()
     def forward(self, h, scalars): return scalars["sigma"].log()
 
-class LearnedScale(nn.Module):
+class LearnedScale(Scale):
     "sigma is one learned number per feature (Rybkin et al. 2021)"
     def __init__(self, width, n_features):
-        super().__init__()
+        super().__init__(width, n_features)
         self.log_sigma = nn.Parameter(torch.zeros(n_features))
     def forward(self, h, scalars): return self.log_sigma
 
-class ConditionalScale(nn.Module):
+class ConditionalScale(Scale):
     """sigma(z) comes from the decoder's last hidden layer.
 
     It is bounded below by exp(-5), which keeps ties from being fitted exactly."""
     def __init__(self, width, n_features):
-        super().__init__()
+        super().__init__(width, n_features)
         self.log_sigma = nn.Linear(width, n_features)
     def forward(self, h, scalars): return F.softplus(self.log_sigma(h) + 5) - 5
 
 SCALES = {"learned": LearnedScale, "conditional": ConditionalScale}
 
+# %% ../nbs/03_vae.ipynb #6751f585
+class Noise(nn.Module):
+    "The law p(x | z) of a row around the decoder's mean"
+    def __init__(self,
+        width,      # of the decoder's last hidden layer
+        n_features, # d, the number of features
+    ): super().__init__()
+    def log_prob(self,
+        x,         # scores, shape (..., d)
+        h,         # the decoder's last hidden layer, shape (..., width)
+        mean,      # where the law is centred, shape (..., d)
+        log_sigma, # logarithm of its scale, broadcastable to (..., d)
+    ): # log p(x | z), shape (...), in nats per row
+        "Return the log-density of each row"
+        raise NotImplementedError
+    def draw(self,
+        h, mean, log_sigma, # as in `log_prob`, of n rows
+        generator,          # seeds the draws
+    ): # scores, shape (n, d)
+        "Return one draw for each row"
+        raise NotImplementedError
+
 # %% ../nbs/03_vae.ipynb #bb286c9d
-class NormalNoise(nn.Module):
+class NormalNoise(Noise):
     "p(x_j | z) is normal"
-    def __init__(self, width, n_features): super().__init__()
     def log_prob(self, x, h, mean, log_sigma): return normal_log_prob(x, mean, log_sigma).sum(-1)
     def draw(self, h, mean, log_sigma, generator):
         eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
@@ -102,17 +136,21 @@ def student_log_prob(
     constant = torch.lgamma((nu + d) / 2) - torch.lgamma(nu / 2) - d / 2 * (math.pi * nu).log()
     return constant - (nu + d) / 2 * torch.log1p(square / nu)
 
-class StudentNoise(nn.Module):
+class StudentNoise(Noise):
     "p(x_j | z) is Student-t with learned degrees of freedom nu_j > 2; sigma is its scale"
     def __init__(self, width, n_features):
-        super().__init__()
+        super().__init__(width, n_features)
         self.raw_nu = nn.Parameter(torch.full((n_features,), math.log(8.)))
-    def nu(self): return 2 + self.raw_nu.exp()
+    def nu(self): # shape (d,), above 2
+        "Return the degrees of freedom"
+        return 2 + self.raw_nu.exp()
     def log_prob(self, x, h, mean, log_sigma):
         square = ((x - mean) * (-log_sigma).exp()) ** 2
         return (student_log_prob(square, self.nu(), 1) - log_sigma).sum(-1)
-    def eps(self, mean, generator):
-        "Return draws in standard units, shape (n, d)"
+    def eps(self,
+        mean, generator, # as in `draw`
+    ): # shape (n, d)
+        "Return draws in standard units"
         nu = self.nu().cpu().expand(len(mean), -1)
         chi2 = 2 * torch._standard_gamma(nu / 2, generator=generator)
         normal = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
@@ -153,23 +191,41 @@ class Context(NamedTuple):
     noise: dict = {}         # what is random in this step
     state: dict = {}         # what is carried from step to step
 
-class Prior(nn.Module):
-    "A law of z in latent_dim dimensions: `log_prob(z, context)`, `sample(n, generator, context)`"
-    def __init__(self, latent_dim):
+# %% ../nbs/03_vae.ipynb #77e7de54
+class Prior(Stateful):
+    "A law of z in latent_dim dimensions: a density, and draws"
+    def __init__(self,
+        latent_dim, # dimension of z
+    ):
         super().__init__()
         self.latent_dim = latent_dim
-    def noise(self, batch_size, generator): return {}
-    def initial_state(self): return {}
-    def refresh(self, noise, state): return state
-    def conclude(self, state, generator): return state
-    def check_state(self, state): pass
-    def training_log_prob(self, z, log_q, context):
-        "Return (log p(z), new state) in a step of the training; log_q is log q(z|x), or None"
+    def log_prob(self,
+        z,       # points, shape (..., latent_dim)
+        context, # a `Context`
+    ): # log p(z), shape (...), in nats
+        "Return the log-density at each point"
+        raise NotImplementedError
+    def sample(self,
+        n,         # draws
+        generator, # seeds them
+        context,   # a `Context`
+    ): # z, shape (n, latent_dim)
+        "Return draws"
+        raise NotImplementedError
+    def training_log_prob(self,
+        z,       # draws from q(z|x), shape (n, latent_dim)
+        log_q,   # log q(z|x), shape (n,), or None where there is no encoder
+        context, # a `Context`
+    ): # (log p(z), shape (n,), in nats; new state)
+        "Return (log p(z), new state) in a step of the training"
         return self.log_prob(z, context), context.state
-    def kl(self, mu, log_s, z, context):
-        """Return (KL(q || p), new state), estimated for each row from its own draw z.
-
-        Its shape is (n,), in nats."""
+    def kl(self,
+        mu,      # mean of q(z|x), shape (n, latent_dim)
+        log_s,   # its log standard deviation, shape (n, latent_dim)
+        z,       # one draw from it for each row, shape (n, latent_dim)
+        context, # a `Context`
+    ): # (KL(q || p), shape (n,), in nats; new state)
+        "Return (KL(q || p), new state), estimated for each row from its own draw z"
         log_q = normal_log_prob(z, mu, log_s).sum(-1)
         log_p, state = self.training_log_prob(z, log_q, context)
         return log_q - log_p, state
@@ -183,8 +239,11 @@ class StandardNormal(Prior):
         return torch.randn(n, self.latent_dim, generator=generator)
     def kl(self, mu, log_s, z, context): return kl_normal(mu, log_s), context.state
 
-def kl_divergence(prior, mu, log_s, z, context):
-    "Return the mean over the batch of KL(q(z|x) || p), in nats per row, and the new state"
+def kl_divergence(
+    prior,                 # a `Prior`, the law p
+    mu, log_s, z, context, # as in `Prior.kl`
+): # (the mean, shape (), in nats per row; new state)
+    "Return the mean over the batch of KL(q(z|x) || p), and the new state"
     kl, state = prior.kl(mu, log_s, z, context)
     return kl.mean(), state
 
@@ -193,11 +252,16 @@ DIVERGENCES = {"kl": kl_divergence}
 # %% ../nbs/03_vae.ipynb #2599a907
 class PriorSpec(Specification, abstract=True):
     "Which prior to build, and, once fitted, the law itself"
-    def build(self, latent_dim: int, n_features: int) -> Prior:
+    def build(self,
+        latent_dim: int, # dimension of z
+        n_features: int, # columns of the table
+    ) -> Prior:
         "Return the prior's module, freshly initialised"
         raise NotImplementedError(f"{type(self).__name__} has no build")
 
-    def fitted(self, model):
+    def fitted(self,
+        model, # a fitted model whose module has this prior
+    ): # the copy
         "Return a copy that holds the law that a fitted model has found"
         spec = clone(self)
         spec.model_ = copy.copy(model)      # another fit of the model does not change it
@@ -254,8 +318,19 @@ class Normal(PriorSpec):
 # %% ../nbs/03_vae.ipynb #153d60c9
 class VAEModule(GenerativeModule):
     "Encoder, decoder, noise, prior and divergence of a variational autoencoder"
-    def __init__(self, n_features, latent_dim, encoder, decoder, activation,
-                 scale, likelihood, prior, divergence, decoder_noise, n_draws):
+    def __init__(self,
+        n_features,    # d, the number of features
+        latent_dim,    # dimension of z
+        encoder,       # widths of the encoder's hidden layers
+        decoder,       # widths of the decoder's hidden layers
+        activation,    # a key of `ACTIVATIONS`
+        scale,         # a subclass of `Scale`
+        likelihood,    # a subclass of `Noise`
+        prior,         # a `Prior`
+        divergence,    # a function such as `kl_divergence`
+        decoder_noise, # does `draw` add the decoder's noise?
+        n_draws,       # draws of z per row in training
+    ):
         super().__init__()
         self.latent_dim, self.decoder_noise, self.divergence = latent_dim, decoder_noise, divergence
         self.n_draws = n_draws
@@ -267,14 +342,23 @@ class VAEModule(GenerativeModule):
         self.likelihood = likelihood(dec[-1], n_features)
         self.prior = prior
 
-    def encode(self, x):
-        "Return (mu, log_s) of q(z|x), each of shape (n, latent_dim)"
-        h = self.encoder(x)
-        return self.mu(h), self.log_s(h)
-    def decode(self, z, scalars):
-        "Return the last hidden layer, and (mean, log_sigma) of p(x|z), broadcastable to (..., d)"
-        h = self.decoder(z)
-        return h, self.mean(h), self.scale(h, scalars)
+# %% ../nbs/03_vae.ipynb #966d820a
+@patch
+def encode(self: VAEModule,
+    x, # scores, shape (n, d)
+): # (mu, log_s), each of shape (n, latent_dim)
+    "Return the mean and the log standard deviation of q(z|x)"
+    h = self.encoder(x)
+    return self.mu(h), self.log_s(h)
+
+@patch
+def decode(self: VAEModule,
+    z,       # shape (..., latent_dim)
+    scalars, # as in `terms`
+): # (h, mean, log_sigma), the last two broadcastable to (..., d)
+    "Return the decoder's last hidden layer, and mean and log scale of p(x|z)"
+    h = self.decoder(z)
+    return h, self.mean(h), self.scale(h, scalars)
 
 # %% ../nbs/03_vae.ipynb #503191eb
 @patch
@@ -295,7 +379,9 @@ def conclude(self: VAEModule, state, generator): return self.prior.conclude(stat
 def check_state(self: VAEModule, state): self.prior.check_state(state)
 
 @patch
-def bound(self: VAEModule, x, noise, scalars, state):
+def bound(self: VAEModule,
+    x, noise, scalars, state, # as in `terms`
+): # as from `terms`
     "Return the terms of the evidence lower bound, and the new state"
     mu, log_s = self.encode(x)
     z = reparameterise(mu, log_s, noise["eps"])
@@ -327,9 +413,15 @@ def shifted_normals(
     u = (points[:, None] + shift).remainder(1).clamp(1e-12, 1 - 1e-12)
     return torch.special.ndtri(u).to(x.device)
 
+# %% ../nbs/03_vae.ipynb #714b9040
 @patch
-def log_weights(self: VAEModule, x, generator, scalars, state, n_draws):
-    "Return log p(x, z_k) - log q(z_k | x) for n_draws draws, shape (n_draws, n)"
+def log_weights(self: VAEModule,
+    x,              # scores, shape (n, d)
+    generator,      # seeds the draws
+    scalars, state, # as in `terms`
+    n_draws,        # draws of z per row
+): # shape (n_draws, n), in nats
+    "Return log p(x, z_k) - log q(z_k | x) for each draw z_k and each row"
     mu, log_s = self.encode(x)
     z = reparameterise(mu, log_s, shifted_normals(x, n_draws, self.latent_dim, generator))
     log_p = self.likelihood.log_prob(x, *self.decode(z, scalars))
@@ -337,16 +429,24 @@ def log_weights(self: VAEModule, x, generator, scalars, state, n_draws):
     return log_p - normal_log_prob(z, mu, log_s).sum(-1)
 
 @patch
-def log_prob(self: VAEModule, x, generator, scalars, state, n_draws):
+def log_prob(self: VAEModule,
+    x, generator, scalars, state, n_draws, # as in `log_weights`
+): # shape (n,), in nats per row
+    "Return the importance-weighted log p(x) of each row (Burda et al. 2016)"
     return self.log_weights(x, generator, scalars, state, n_draws).logsumexp(0) - math.log(n_draws)
 
 @patch
-def elbo(self: VAEModule, x, generator, scalars, state, n_draws):
+def elbo(self: VAEModule,
+    x, generator, scalars, state, n_draws, # as in `log_weights`
+): # shape (n,), in nats per row
+    "Return the evidence lower bound of each row"
     return self.log_weights(x, generator, scalars, state, n_draws).mean(0)
 
 # %% ../nbs/03_vae.ipynb #4d7857a6
 @patch
-def weighted_bound(self: VAEModule, x, noise, scalars, state):
+def weighted_bound(self: VAEModule,
+    x, noise, scalars, state, # as in `terms`
+): # as from `terms`
     "Return the terms of the importance-weighted bound (Burda et al. 2016), and the new state"
     mu, log_s = (v[:, None] for v in self.encode(x))
     z = reparameterise(mu, log_s, noise["eps"])                             # (n, K, k)

@@ -27,12 +27,16 @@ def definitions(module):
             if o.__module__ == module.__name__}
 
 
+def lineage(cls):
+    """The class and those of this package that it derives from, the nearest first."""
+    return [c for c in cls.__mro__ if c.__module__.split(".")[0] == cls.__module__.split(".")[0]]
+
+
 def public(cls):
     """{name: versions} of the public methods and properties that a class defines itself, each with what it overrides in this package."""
     names = [n for n, value in vars(cls).items()
              if not n.startswith("_") and isinstance(value, (FunctionType, classmethod, staticmethod, property))]
-    ours = [c for c in cls.__mro__ if c.__module__.split(".")[0] == cls.__module__.split(".")[0]]
-    return {n: [vars(c)[n] for c in ours if n in vars(c)] for n in names}
+    return {n: [vars(c)[n] for c in lineage(cls) if n in vars(c)] for n in names}
 
 
 def returned(sym):
@@ -56,14 +60,24 @@ def shared(sym, comments):
             if a.lineno == b.lineno and b.lineno < definition.body[0].lineno and comments.get(b.arg)}
 
 
+def fields(sym):
+    """The comments of the fields of a named tuple."""
+    source = textwrap.dedent(inspect.getsource(sym)).splitlines() if hasattr(sym, "_fields") else []
+    stated = ast.parse("\n".join(source)).body[0].body if source else []
+    comments = {n.target.id: re.search("# *(.+)$", source[n.end_lineno - 1]) for n in stated if isinstance(n, ast.AnnAssign)}
+    return {name: comment[1] for name, comment in comments.items() if comment}
+
+
 def explained(versions):
-    """(docstring, {parameter: comment}) of a function, method or class; what it does not say, what it overrides may."""
-    text, comments = "", {}
-    for sym in map(implementation, versions):
-        text = text or inspect.cleandoc(sym.__doc__ or "")
+    """(docstring, {parameter: comment}) of a function, method or class; what it does not say, what it overrides may.
+
+    A class speaks for itself, but not its constructor: of a parameter's meaning, a base class may tell."""
+    symbols, comments = list(map(implementation, versions)), {}
+    text = next((inspect.cleandoc(sym.__doc__) for sym in symbols if sym.__doc__), "")
+    for sym in lineage(symbols[0]) if inspect.isclass(symbols[0]) else symbols:
         # the command line's parameters tell their help in the annotation
         helps = {} if inspect.isclass(sym) else {n: a.help for n, a in sym.__annotations__.items() if isinstance(a, Param)}
-        found = dict(docments(sym)) | helps
+        found = dict(docments(sym, args_kwargs=True)) | helps | fields(sym)
         found = shared(sym, found) | {name: comment for name, comment in found.items() if comment}
         found["return"] = None if inspect.isclass(sym) else found.get("return") or returned(sym)
         comments = {name: comment for name, comment in found.items() if comment} | comments
@@ -112,14 +126,17 @@ class Reference(BasicMarkdownRenderer):
         if isinstance(self.versions[0], property) or self.sig is None:
             return self.nm
         stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-        given = [f"{stars.get(p.kind, '')}{p.name}{'' if p.default is p.empty else '=' + (shown(p.default) if callable(p.default) else repr(p.default))}"
+        # an object without a text of its own is written as its class, not as its place in memory
+        written = lambda value: shown(value) if callable(value) else re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1()", repr(value))
+        given = [f"{stars.get(p.kind, '')}{p.name}{'' if p.default is p.empty else '=' + written(p.default)}"
                  for p in self.sig.parameters.values() if p.name not in ("self", "cls")]
         return "\n".join(textwrap.wrap(f"{self.nm}({', '.join(given)})", 88, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
     def table(self, comments):
         """A row for each parameter and for what is returned; a column that says nothing is left out."""
         given = self.sig.parameters if self.sig else {}
-        rows = [(f"`{name}`", shown(p.annotation), comments.get(name, "")) for name, p in given.items() if name not in ("self", "cls")]
+        rows = [(f"`{name}`", shown(p.annotation), comments.get(name, "")) for name, p in given.items()
+                if name not in ("self", "cls") and (name in comments or p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))]
         if "return" in comments:
             rows.append(("*returns*", shown(self.sig.return_annotation), comments["return"]))
         rows = [(name, kind and escaped(f"`{kind}`"), escaped(" ".join(meaning.split()))) for name, kind, meaning in rows]

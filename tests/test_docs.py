@@ -49,7 +49,7 @@ def all_gaps(module):
 
 
 # Modules whose notebooks have gaps still; strict, so that a module leaves the list when its last gap is closed.
-OPEN = {"data", "training", "vae", "lars", "gan", "evaluation"}
+OPEN = {"evaluation"}
 
 
 @pytest.mark.parametrize("module", [pytest.param(m, marks=pytest.mark.xfail(strict=True)) if m in OPEN else m for m in MODULES])
