@@ -767,11 +767,7 @@ VARIANTS = {     # arguments of `Ensemble`; first what was built up step by step
     "… multivariate t": dict(weight_decay=0.0),
     "… weight decay 0.002 (the default)": {},
     "default, weight decay 0.01": dict(weight_decay=0.01),
-    "default, latent dimension 1": dict(latent_dim=1),
     "default, latent dimension 3": dict(latent_dim=3),
-    "default, widths of 32": dict(encoder=(32, 32), decoder=(32, 32)),
-    "default, tanh": dict(activation="tanh"),
-    "default, LARS prior": dict(prior=LARS()),
 }
 
 # %% ../nbs/08_evaluation.ipynb #32129168
