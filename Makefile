@@ -22,7 +22,7 @@ $(STAMP): settings.ini setup.py constraints.txt package.json
 	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt "$$(sed -n 's/^torch==.*/&/p' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e ".[data,baselines,search,scale,dev]"
 	@if command -v npm >/dev/null; then npm install --no-package-lock --no-audit --no-fund --loglevel=error; \
-	 else echo "npm is not installed: the book's equations will be MathML"; fi
+	 else echo "npm is not installed: the book's equations will be MathML, and it will have no search"; fi
 	@touch $(STAMP)
 
 install: $(STAMP)
@@ -32,15 +32,20 @@ report: $(STAMP)
 
 test: $(STAMP)
 	$(ENV) $(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	$(ENV) $(BIN)/python -m pytest -n 2 tests
+	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 docs: $(STAMP)
 	@# nbdev_docs would write the README anew from index.ipynb if it were the older of the two
-	@if command -v quarto >/dev/null; then touch README.md && $(BIN)/nbdev_docs; else $(BIN)/python nbs/_offline/render.py; fi
+	@# and it would take what it processed last time from _proc/, though the reference depends on the modules too
+	@if command -v quarto >/dev/null; then \
+	   rm -rf _proc nbs/katex && mkdir -p nbs/katex/fonts && touch README.md && \
+	   cp node_modules/katex/dist/katex.min.css node_modules/katex/dist/katex.min.js nbs/katex && \
+	   cp node_modules/katex/dist/fonts/*.woff2 nbs/katex/fonts && $(BIN)/nbdev_docs; \
+	 else $(BIN)/python nbs/_offline/render.py; fi
 
 export: $(STAMP)
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 
 clean:
-	rm -rf $(VENV) _proc _docs _report node_modules build *.egg-info
+	rm -rf $(VENV) _proc _docs _report nbs/katex node_modules build *.egg-info

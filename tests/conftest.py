@@ -2,7 +2,10 @@
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 # Tests patch functions; what they compile must not reach the user's own cache.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="genmod_nb-tests.")
@@ -38,3 +41,17 @@ def kind(request):
 @pytest.fixture(scope="session")
 def fitted(kind, tables):
     return kind(**SMALL).fit(tables[0])
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """A copy of the project in which the notebooks are processed, as for Quarto (_proc/), and rendered, without Quarto (_docs/)."""
+    here, root = Path(__file__).parents[1], tmp_path_factory.mktemp("project")
+    for name in ("nbs", "genmod_nb"):
+        shutil.copytree(here / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("settings.ini", "_quarto.yml"):
+        shutil.copy(here / name, root / name)
+    if (here / "node_modules").is_dir():
+        (root / "node_modules").symlink_to(here / "node_modules")
+    subprocess.run([sys.executable, root / "nbs" / "_offline" / "render.py"], check=True, stdout=subprocess.DEVNULL)
+    return root

@@ -6,7 +6,6 @@
 A renderer for one book: it knows the Quarto syntax that this book uses, and no other.
 """
 import argparse
-import base64
 import html
 import json
 import os
@@ -15,228 +14,163 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from html.parser import HTMLParser
+from itertools import groupby
 from pathlib import Path
-from string import Template
+from string import Template, ascii_uppercase
 
 import pypandoc
 import yaml
 from tqdm import tqdm
 
+from chapters import chapter_markdown, headings, number_labels, resolve, text_of
+
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-KINDS = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "sec": "Section"}
-LABEL = re.compile(r"\{#((?:fig|tbl|eq|sec)-[\w-]+)\}")
-REFERENCE = re.compile(r"(?<![\w\\\[`@])@((?:fig|tbl|eq|sec)-[\w-]+)")
-
-
-# ------------------------------------------------------------------ one notebook as markdown
-def directives(source):
-    """The `#| key: value` lines of a cell, and the rest of it."""
-    found, rest = {}, []
-    for line in source.splitlines():
-        m = re.match(r"#\|\s*([\w-]+)\s*(?::\s*(.*))?$", line)
-        if m and not any(l.strip() for l in rest):
-            found[m[1]] = (m[2] or "").strip().strip('"')
-        else:
-            rest.append(line)
-    return found, "\n".join(rest).strip("\n")
-
-
-def text_of(value):
-    return "".join(value) if isinstance(value, list) else value
-
-
-def output_markdown(output, stem, images, caption, alt):
-    """One output of a cell as markdown; an image is written to a file."""
-    if output["output_type"] == "stream":
-        if output["name"] != "stdout":
-            return ""
-        return f"```{{.output}}\n{text_of(output['text']).rstrip()}\n```"
-    data = output.get("data", {})
-    if "application/vnd.jupyter.widget-view+json" in data:     # a progress bar
-        return ""
-    if "image/png" in data:
-        images.mkdir(parents=True, exist_ok=True)
-        (images / f"{stem}.png").write_bytes(base64.b64decode(text_of(data["image/png"])))
-        picture = f'<img src="{images.name}/{stem}.png" alt="{html.escape(alt or caption)}" loading="lazy">'
-        return f"```{{=html}}\n{picture}\n```"
-    if "text/html" in data:
-        table = re.sub(r"<style.*?</style>", "", text_of(data["text/html"]), flags=re.S)
-        table = table.replace(' border="1"', "")
-        return f'```{{=html}}\n<div class="table" tabindex="0">{table}</div>\n```'
-    if "text/markdown" in data:
-        return text_of(data["text/markdown"])
-    if "text/plain" in data and not re.match(r"<Figure|\[?<matplotlib", text_of(data["text/plain"])):
-        return f"```{{.output}}\n{text_of(data['text/plain'])}\n```"
-    return ""
-
-
-def cell_markdown(cell, number, images):
-    """One cell as markdown."""
-    source = text_of(cell["source"])
-    if cell["cell_type"] == "raw":
-        front = yaml.safe_load(source.strip().strip("-")) if source.strip().startswith("---") else {}
-        return f"# {front['title']}\n\n::: {{.description}}\n{front.get('description', '')}\n:::" if front else ""
-    if cell["cell_type"] == "markdown":
-        return re.sub(r"^# (.+)\n+> (.+)$", r"# \1\n\n::: {.description}\n\2\n:::", source, flags=re.M)
-    found, code = directives(source)
-    parts = [f"```python\n{code}\n```"] if code and found.get("echo") != "false" else []
-    label, caption = found.get("label", ""), found.get("fig-cap", found.get("tbl-cap", ""))
-    stem = label or f"cell-{number}"
-    shown = [output_markdown(o, f"{stem}-{i}" if i else stem, images, caption, found.get("fig-alt", ""))
-             for i, o in enumerate(cell.get("outputs", []))]
-    shown = "\n\n".join(s for s in shown if s)
-    if shown and label:
-        shown = f":::: {{.figure #{label}}}\n{shown}\n\n::: {{.caption}}\n[[caption {label}]] {caption}\n:::\n::::"
-    return "\n\n".join(parts + [shown])
-
-
-def chapter_markdown(path, images):
-    """A processed notebook, or a .qmd page, as markdown."""
-    if path.suffix == ".qmd":
-        return path.read_text(encoding="utf-8")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join(cell_markdown(c, i, images) for i, c in enumerate(cells))
-
-
-# ------------------------------------------------------------------ numbers and references
-def outside_code(text, edit):
-    """Apply an edit to the parts of a markdown text that are neither code blocks nor code spans."""
-    parts = re.split(r"(^(`{3,}|~{3,}).*?^\2[ \t]*$|(?<!`)`[^`\n]+`(?!`))", text, flags=re.M | re.S)
-    return "".join(part if i % 3 == 1 else edit(part) for i, part in enumerate(parts) if i % 3 != 2)
-
-
-def number_sections(text, chapter):
-    """{label: number} of the labelled sections of a chapter, counted as pandoc counts them."""
-    counts, numbers = [0] * 6, {}
-    prose = outside_code(text, lambda t: t)
-    prose = re.sub(r"^(`{3,}).*?^\1[ \t]*$", "", prose, flags=re.M | re.S)
-    for hashes, title in re.findall(r"^(#{1,6}) (.+)$", prose, flags=re.M):
-        if ".unnumbered" in title:
-            continue
-        level = len(hashes)
-        counts[level - 1] += 1
-        counts[level:] = [0] * (6 - level)
-        label = LABEL.search(title)
-        if label:
-            numbers[label[1]] = ".".join(map(str, [chapter] + counts[1:level]))
-    return numbers
-
-
-def number_labels(text, chapter, page):
-    """{label: (text of a reference, address)} of everything in a chapter that can be referred to."""
-    found = {label: (f"Section {n}", f"{page}#{label}") for label, n in number_sections(text, chapter).items()}
-    for kind, pattern in (("eq", r"\$\$ *\{#(eq-[\w-]+)\}"), ("fig", r"\.figure #(fig-[\w-]+)\}"), ("tbl", r"\.figure #(tbl-[\w-]+)\}")):
-        for i, label in enumerate(re.findall(pattern, text), 1):
-            found[label] = (f"{KINDS[kind]} {chapter}.{i}", f"{page}#{label}")
-    return found
-
-
-def resolve(text, labels, page):
-    """References as links, captions and equations with their numbers, notebook links as page links."""
-    def equation(m):
-        number = labels[m[2]][0].split()[1]
-        return f'\n::: {{.equation #{m[2]}}}\n$${m[1]}$$\n\n[({number})]{{.number}}\n:::\n'
-
-    def reference(m):
-        if m[1] not in labels:
-            raise SystemExit(f"{page}: @{m[1]} refers to nothing")
-        name, address = labels[m[1]]
-        return f"[{name}]({address})"
-
-    def edit(t):
-        t = re.sub(r"\$\$(.+?)\$\$ *\{#(eq-[\w-]+)\}", equation, t, flags=re.S)
-        t = re.sub(r"\[\[caption ([\w-]+)\]\]", lambda m: f"**{labels[m[1]][0]}.**", t)
-        t = REFERENCE.sub(reference, t)
-        return re.sub(r"\]\(([\w./-]+)\.ipynb(#[\w-]+)?\)", r"](\1.html\2)", t)
-    return outside_code(text, edit)
 
 
 # ------------------------------------------------------------------ pages
-def to_html(text, chapter, math, bibliography):
-    """A chapter's markdown as an HTML fragment."""
+def read_book(book, processed, docs):
+    """The pages in reading order, numbered as Quarto numbers them: the front page without a number, appendices with letters."""
+    groups = [(item["part"], item["chapters"]) if isinstance(item, dict) else ("", [item]) for item in book["chapters"]]
+    counts, pages = {False: 0, True: 0}, []
+    for part, names in groups + [("Appendices", book.get("appendices", []))]:
+        for name in names:
+            text, front = chapter_markdown(processed / name, docs / f"{Path(name).stem}_files")
+            number, appendix = "", part == "Appendices"
+            if not name.startswith("index.") and ".unnumbered" not in headings(text)[0][1]:
+                counts[appendix] += 1
+                number = ascii_uppercase[counts[True] - 1] if appendix else str(counts[False])
+            pages.append(dict(name=name, part=part, number=number, text=text, front=front, page=f"{Path(name).stem}.html"))
+    return pages
+
+
+def to_html(text, number, math, bibliography):
+    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls."""
     args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
-    if chapter:
-        args += ["--number-sections", f"--number-offset={chapter - 1}"]
-    return pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
+    if number:
+        args += ["--number-sections", f"--number-offset={int(number) - 1 if number.isdigit() else 0}"]
+    fragment = pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
+    if number.isalpha():
+        fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
+    return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
 
-def contents(fragment):
-    """[(level, id, text)] of the headings of a fragment."""
-    return [(int(level), anchor, re.sub(r"<[^>]+>", "", text).strip())
-            for level, anchor, text in re.findall(r'<h([1-3])[^>]*?id="([^"]+)"[^>]*>(.*?)</h\1>', fragment, flags=re.S)]
+class Sections(HTMLParser):
+    """The sections of a page: level, anchor, title (as HTML, and as text), and text, of whose equations only the simple ones stay."""
+    def __init__(self, fragment):
+        super().__init__()
+        self.found, self.heading, self.math = [], None, 0
+        self.feed(fragment)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag in ("h1", "h2", "h3") and "id" in attrs:
+            self.heading = tag
+            self.found.append(dict(level=int(tag[1]), anchor=attrs["id"], title="", plain="", text=""))
+        elif self.heading and tag in ("code", "em", "span"):
+            self.found[-1]["title"] += f'<{tag} class="{attrs.get("class") or ""}">'
+        elif tag in ("p", "td", "th", "li", "div", "pre", "summary") and self.found:
+            self.found[-1]["text"] += " "
+        if self.math or tag == "math" or "math" in (attrs.get("class") or "").split():
+            self.math += 1
+
+    def handle_endtag(self, tag):
+        self.math = max(0, self.math - 1)
+        if tag == self.heading:
+            self.heading = None
+        elif self.heading and tag in ("code", "em", "span"):
+            self.found[-1]["title"] += f"</{tag}>"
+
+    def handle_data(self, data):
+        if self.heading:
+            self.found[-1]["title"] += html.escape(data)
+            self.found[-1]["plain"] += data
+        elif self.found:
+            simple = not self.math or re.fullmatch(r"[\w\s+=<>.,()|-]{1,20}", data)
+            self.found[-1]["text"] += data if simple else "…"
 
 
-def sidebar(chapters, here):
-    """The contents at the side: all chapters, and the sections of the one at hand."""
+def sidebar(pages, here):
+    """The contents of the book, part by part."""
     items = []
-    for c in chapters:
-        current = ' aria-current="page"' if c is here else ""
-        items.append(f'<li><a href="{c["page"]}"{current}>{c["title"]}</a>')
-        if c is here and len(c["contents"]) > 1:
-            sections = "".join(f'<li><a href="#{a}">{t}</a></li>' for level, a, t in c["contents"] if level == 2)
-            items.append(f"<ol>{sections}</ol>")
-        items.append("</li>")
-    return f'<ol class="chapters">{"".join(items)}</ol>'
+    for part, group in groupby(pages, key=lambda p: p["part"]):
+        links = "".join(f'<li><a href="{p["page"]}"{" aria-current=page" * (p is here)}>{p["title"]}</a></li>' for p in group)
+        items.append(f'<li class="part"><span>{part}</span><ol>{links}</ol></li>' if part else links)
+    return f"<ol>{''.join(items)}</ol>"
 
 
-def katex(docs):
-    """Copy KaTeX beside the pages if npm has installed it, and return pandoc's math option."""
-    source = ROOT / "node_modules" / "katex" / "dist"
-    if not source.is_dir():
-        print("KaTeX is not installed (npm install): equations are rendered by the browser's own MathML")
+def page_contents(sections):
+    """The sections of the page at hand, down to the third level."""
+    items = "".join(f'<li class="level{s["level"]}"><a href="#{s["anchor"]}">{s["title"]}</a></li>' for s in sections[1:])
+    return f'<p class="label">On this page</p>\n<ol>{items}</ol>' if items else ""
+
+
+def libraries(docs):
+    """Copy KaTeX and MiniSearch beside the pages if npm has installed them; returns pandoc's math option and the page's head."""
+    modules = ROOT / "node_modules"
+    if not (modules / "katex").is_dir() or not (modules / "minisearch").is_dir():
+        print("KaTeX and MiniSearch are not installed (npm install): equations are MathML, and there is no search")
         return "--mathml", ""
+    source = modules / "katex" / "dist"
     (docs / "katex" / "fonts").mkdir(parents=True)
-    for name in ("katex.min.css", "katex.min.js"):
+    for name in ("katex.min.css", "katex.min.js", *(f"fonts/{f.name}" for f in source.glob("fonts/*.woff2"))):
         shutil.copy(source / name, docs / "katex" / name)
-    for font in source.glob("fonts/*.woff2"):
-        shutil.copy(font, docs / "katex" / "fonts")
-    head = '<link rel="stylesheet" href="katex/katex.min.css"><script src="katex/katex.min.js"></script>'
-    return "--katex", head
+    minified = re.sub(r"\n//# sourceMappingURL=.*", "", (modules / "minisearch" / "dist" / "umd" / "index.js").read_text(encoding="utf-8"))
+    (docs / "minisearch.js").write_text(minified, encoding="utf-8")
+    return "--katex", '<link rel="stylesheet" href="katex/katex.min.css">\n<script defer src="katex/katex.min.js"></script>'
 
 
-def link(chapter, relation):
-    if chapter is None:
+def link(page, relation):
+    if page is None:
         return "<span></span>"
     arrow = ("← ", "") if relation == "prev" else ("", " →")
-    return f'<a rel="{relation}" href="{chapter["page"]}">{arrow[0]}{chapter["title"]}{arrow[1]}</a>'
+    return f'<a rel="{relation}" href="{page["page"]}">{arrow[0]}{page["title"]}{arrow[1]}</a>'
+
+
+def source_link(page, book):
+    """The link to the notebook on the repository; a page may say that it has none, as in Quarto."""
+    if page["front"].get("repo-actions") is False:
+        return ""
+    address = f'{book["repo-url"]}/blob/{book["repo-branch"]}/{book["repo-subdir"]}/{page["name"]}'
+    return f'<p class="source"><a href="{address}">Source of this page</a></p>'
 
 
 def render(processed, docs):
     """Write the site."""
-    book = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    book = config["book"]
     shutil.rmtree(docs, ignore_errors=True)
     docs.mkdir(parents=True)
-    math, math_head = katex(docs)
-    chapters, labels = [], {}
-    for i, name in enumerate(book["book"]["chapters"], 1):
-        path = processed / name
-        number = i if path.suffix == ".ipynb" else 0
-        text = chapter_markdown(path, docs / f"{path.stem}_files")
-        page = f"{path.stem}.html"
-        for label, target in number_labels(text, number, page).items():
+    math, head = libraries(docs)
+    pages, labels = read_book(book, processed, docs), {}
+    for p in pages:
+        for label, target in number_labels(p["text"], p["number"], p["page"]).items():
             if label in labels:
-                raise SystemExit(f"{name}: the label {label} is used twice")
+                raise SystemExit(f"{p['name']}: the label {label} is used twice")
             labels[label] = target
-        chapters.append(dict(name=name, number=number, text=text, page=page))
-    cited = sorted({k for c in chapters for k in re.findall(r"(?<![\w`])@([a-z]+\d{4})", c["text"])})
-    for c in tqdm(chapters, desc="pages", disable=None):
-        text = resolve(c["text"], labels, c["name"])
-        if c["name"].endswith(".qmd"):     # the list of references is that of the whole book
+    cited = sorted({k for p in pages for k in re.findall(r"(?<![\w`])@([a-z]+\d{4})", p["text"])})
+    for p in tqdm(pages, desc="pages", disable=None):
+        text = resolve(p["text"], labels, p["name"])
+        if "{#refs}" in text:     # the list of references is that of the whole book
             text = f"---\nnocite: |\n  {', '.join('@' + k for k in cited)}\n---\n\n{text}"
-        fragment = to_html(text, c["number"], math, processed / book["bibliography"])
-        if not c["name"].endswith(".qmd"):
+        fragment = to_html(text, p["number"], math, processed / config["bibliography"])
+        if "{#refs}" not in text:
             fragment = re.sub(r'<div id="refs".*\Z', "", fragment, flags=re.S)
             fragment = re.sub(r'href="#(ref-[\w-]+)"', r'href="references.html#\1"', fragment)
-        c["html"], c["contents"] = fragment, contents(fragment)
-        c["title"] = c["contents"][0][2]
+        p["html"], p["sections"] = fragment, Sections(fragment).found
+        p["title"] = p["sections"][0]["title"]
     template = Template((HERE / "template.html").read_text(encoding="utf-8"))
-    around = [None, *chapters, None]
-    for before, c, after in zip(around, chapters, around[2:]):
-        (docs / c["page"]).write_text(template.substitute(
-            title=c["title"], book=book["book"]["title"], subtitle=book["book"]["subtitle"], math=math_head,
-            contents=sidebar(chapters, c), body=c["html"], previous=link(before, "prev"), next=link(after, "next"),
-            repository=book["book"]["repo-url"]), encoding="utf-8")
-    shutil.copy(HERE / "style.css", docs / "style.css")
+    around = [None, *pages, None]
+    for before, p, after in zip(around, pages, around[2:]):
+        (docs / p["page"]).write_text(template.substitute(
+            title=html.escape(p["sections"][0]["plain"]), book=book["title"], subtitle=book["subtitle"], head=head,
+            search="" if head else "hidden", contents=sidebar(pages, p), sections=page_contents(p["sections"]), body=p["html"],
+            previous=link(before, "prev"), next=link(after, "next"), source=source_link(p, book), repository=book["repo-url"]), encoding="utf-8")
+    entries = [dict(url=f'{p["page"]}#{s["anchor"]}', title=s["plain"], chapter=p["sections"][0]["plain"], text=re.sub(r"\s+", " ", s["text"]).strip())
+               for p in pages for s in p["sections"]]
+    (docs / "search.js").write_text(f"window.SECTIONS = {json.dumps(entries, ensure_ascii=False)};\n", encoding="utf-8")
+    for name in ("style.css", "site.js"):
+        shutil.copy(HERE / name, docs / name)
     return docs / "index.html"
 
 
@@ -280,7 +214,7 @@ def main():
     if run:
         base = ROOT / "_report"
         shutil.rmtree(base, ignore_errors=True)
-        shutil.copytree(ROOT / "nbs", base / "nbs", ignore=shutil.ignore_patterns("_offline", ".ipynb_checkpoints"))
+        shutil.copytree(ROOT / "nbs", base / "nbs", ignore=shutil.ignore_patterns("_offline", ".ipynb_checkpoints", "katex"))
         shutil.copytree(ROOT / "genmod_nb", base / "genmod_nb", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "benchmarks" / "results", base / "benchmarks" / "results")
         for name in ("settings.ini", "_quarto.yml"):
