@@ -2,6 +2,7 @@
 import ast
 import configparser
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+BASH = re.compile(r"```bash\n(.+?)```", flags=re.S)
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 NUMBERED = [n for n in NOTEBOOKS if n.stem[:2].isdigit()]
 ORDER = {n.stem[3:]: int(n.stem[:2]) for n in NUMBERED}
@@ -98,9 +100,8 @@ def test_readme_python_runs(tmp_path):
 
 def test_readme_commands_run(tmp_path, tables):
     from genmod_nb.cli import main
-    import os
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [l.split()[1:] for block in re.findall(r"```bash\n(.+?)```", readme, flags=re.S) for l in block.splitlines() if l.startswith("genmod ")]
+    commands = [l.split()[1:] for block in BASH.findall(readme) for l in block.splitlines() if l.startswith("genmod ")]
     assert len(commands) == 3
     tables[0].to_csv(tmp_path / "losses.csv")
     tables[1].to_csv(tmp_path / "heldout.csv")
@@ -110,3 +111,41 @@ def test_readme_commands_run(tmp_path, tables):
         assert [main(c) for c in commands] == [0, 0, 0]
     finally:
         os.chdir(here)
+
+
+def test_readme_targets_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [l.split("#")[0].split() for block in BASH.findall(readme) for l in block.splitlines() if l.startswith("make ")]
+    assert commands == [["make", "report"], ["make", "test"]]
+    for command in commands:
+        done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_block_is_of_a_kind_that_is_run():
+    """Code cells run as tests of their notebooks; blocks in the text must be among those that run here."""
+    texts = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    texts |= {n: "\n\n".join(cells(ROOT / "nbs" / n, "markdown")) for n in ("index.ipynb", "own_table.ipynb")}
+    kinds = {name: re.findall(r"^```(.*)$", text, flags=re.M)[::2] for name, text in texts.items()}
+    assert kinds == {"README.md": ["bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash"]}
+
+
+def test_own_table_commands_run(tmp_path):
+    """As they stand in the chapter, on the file that its cells have written by then."""
+    import pandas as pd
+    from genmod_nb.cli import load
+    content = json.loads((ROOT / "nbs" / "own_table.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = [(c["cell_type"], "".join(c["source"])) for c in content]
+    end = next(i for i, (_, s) in enumerate(sources) if "{#sec-own-fit}" in s)
+    python = "\n".join(s for kind, s in sources[:end] if kind == "code" and not s.startswith("#| hide"))
+    done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    block, = [b for kind, s in sources if kind == "markdown" for b in BASH.findall(s)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PATH": path})
+    assert done.returncode == 0, done.stderr
+    rows = {n: len((tmp_path / f"{n}.csv").read_text().splitlines()) - 1 for n in ("claims", "train", "heldout", "generated")}
+    assert rows == {"claims": 899, "train": 599, "heldout": 300, "generated": 300}
+    scores = pd.read_csv(tmp_path / "scores.csv", index_col="score")
+    assert scores.value["anderson_darling"] < scores.floor_95["anderson_darling"] and scores.value["novelty_copies"] == 0
+    assert "kendall_error" in done.stdout and load(tmp_path / "model").get_params()["members"] == 2
