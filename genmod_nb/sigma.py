@@ -9,7 +9,7 @@ __all__ = ['SIGMAS', 'SIZES', 'TABLE_1', 'STUDIES', 'without_noise', 'posterior'
            'plot_search']
 
 # %% ../nbs/04_sigma.ipynb #c219b981
-import copy, functools, hashlib, itertools, warnings
+import copy, hashlib, itertools, warnings
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -119,9 +119,8 @@ def run_study(
     "Fit every model of a plan and score it on its held-out rows"
     labels, models, trains, tests = map(list, zip(*plan))
     fitted = fit_many(models, trains, n_jobs=n_jobs, store=store, progress=progress)
-    score = functools.partial(fit_scores, n_draws=n_draws)
-    scores = score_all(list(zip(fitted, trains, tests)), score, f"fit_scores {n_draws}",
-                       store, n_jobs, progress)
+    fits = list(zip(fitted, trains, tests, itertools.repeat(n_draws)))
+    scores = score_all(fits, fit_scores, "fit_scores", store, n_jobs, progress)
     return pd.DataFrame([label | {"seed": m.seed_, "path": m.path_} | row
                          for label, m, row in zip(labels, fitted, scores)])
 
