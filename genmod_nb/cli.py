@@ -7,11 +7,12 @@ __all__ = ['MODELS', 'STUDIES', 'BY_SEED', 'COMMANDS', 'USAGE', 'fit', 'ShortPar
 
 # %% ../nbs/10_cli.ipynb #e5413628
 import functools, json, os, sys, tempfile, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from fastcore.script import Param, anno_parser
+from joblib import parallel_config
 import genmod_nb
-from .data import read_losses
+from .data import open_losses, read_losses, table_shape, write_table
 from .metrics import scorecard
 from .evaluation import (Ensemble, evaluation_study, extreme_study, fidelity_study,
                                   plot_extremes, plot_fidelity, plot_frontier)
@@ -41,17 +42,6 @@ def _table_path(out):
     if path.is_dir(): raise IsADirectoryError(f"--out: {path} is a folder")
     _writable(path)
     return path
-
-def _write_table(X, path, index=False):
-    "Write a DataFrame as csv or parquet, whole or not at all"
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        if path.suffix.lower() == ".parquet": X.to_parquet(name, index=index)
-        else: X.to_csv(name, index=index)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally: Path(name).unlink(missing_ok=True)
 
 # %% ../nbs/10_cli.ipynb #52882ab7
 def _param(text):
@@ -86,12 +76,13 @@ def fit(
     params = {"random_state": seed, "progress": not quiet} | dict(map(_param, param or []))
     if epochs is not None: params["max_epochs"] = epochs
     unfitted, folder = _model(model, params), model_folder(out)
-    table = read_losses(data, allow_negative=unfitted.margins == "raw")
+    table = open_losses(data, allow_negative=unfitted.margins == "raw")
     _writable(folder)
     fitted = unfitted.fit(table)
     fitted.save(folder)
     if not quiet:
-        print(f"{model} fitted on {len(table)} rows x {table.shape[1]} columns "
+        rows, columns = table_shape(table)
+        print(f"{model} fitted on {rows} rows x {columns} columns "
               f"in {fitted.best_epoch_} epochs: {out}")
 
 # %% ../nbs/10_cli.ipynb #6bb9884f
@@ -104,13 +95,12 @@ def sample(
     n: ShortParam("rows to draw", int) = 1000,
     out: Param("csv or parquet file to write (required)", str) = None,
     seed: Param("seed of the draw (default: a fresh one each time)", int) = None,
-    quiet: bool = False, # print no report
+    quiet: bool = False, # show no progress bar and no report
 ):
     "Draw rows from a fitted model into a csv or parquet file"
     path = _table_path(out)
-    X = load(folder).sample(n, random_state=seed)
-    _write_table(X, path)
-    if not quiet: print(f"{len(X)} rows: {path}")
+    load(folder).sample_to(path, n, random_state=seed, progress=not quiet)
+    if not quiet: print(f"{n} rows: {path}")
 
 # %% ../nbs/10_cli.ipynb #260abde1
 def load(
@@ -134,11 +124,11 @@ def score(
      "and the value that a perfect generator would reach")
     if reps < 1: raise ValueError(f"--reps {reps}: at least 1")
     path = None if out is None else _table_path(out)
-    real, fake = read_losses(real, allow_negative=True), read_losses(
+    real, fake = open_losses(real, allow_negative=True), open_losses(
         fake, allow_negative=True, allow_constant=True)
-    train = None if train is None else read_losses(train, allow_negative=True)
+    train = None if train is None else open_losses(train, allow_negative=True)
     card = scorecard(real, fake, train, reps=reps, random_state=seed, progress=not quiet)
-    if path is not None: _write_table(card, path, index=True)
+    if path is not None: write_table(path, [card], index=True)
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
 # %% ../nbs/10_cli.ipynb #db8609ec
@@ -146,6 +136,11 @@ STUDIES = STUDIES | {"lambda": (lambda_study, plot_lambda), "prior": (prior_stud
                       "gan": (gan_study, plot_gan), "fidelity": (fidelity_study, plot_fidelity),
                       "evaluation": (evaluation_study, plot_frontier),
                       "extremes": (extreme_study, plot_extremes)}
+def _on(cluster):
+    "Within: work goes to the Dask cluster at an address, if one is given"
+    if cluster is None: return nullcontext()
+    return parallel_config(backend="dask", scheduler_host=cluster)
+
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
 
@@ -160,6 +155,7 @@ def study(
     epochs: Param("epochs of each fit (not for search; default 400, gan 800)", int) = None,
     trials: Param("trials in all (search; default 64)", int) = None,
     jobs: Param("worker processes (default: one per core)", int) = None,
+    cluster: Param("address of a Dask scheduler, such as tcp://host:8786", str) = None,
     quiet: bool = False, # show no progress bar and no report
 ):
     """Run a study of the book: sigma, size, search, lambda, prior, gan, fidelity, evaluation or
@@ -178,10 +174,11 @@ def study(
     run, plot = STUDIES[which]
     if which == "search": options["storage"] = files["log"]
     if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _on(cluster):
         rows = run(tables, seeds=range(first_seed, first_seed + seeds), n_jobs=jobs,
                    store=Store(folder / "fits.db"), progress=not quiet, **options)
-    _write_table(rows.assign(split=rows.seed if callable(tables) else split), files["parquet"])
+    rows = rows.assign(split=rows.seed if callable(tables) else split)
+    write_table(files["parquet"], [rows])
     plot(rows, tables).savefig(files["png"])
     if not quiet: print(f"{len(rows)} fits: {files['parquet']}, {files['png']}")
 

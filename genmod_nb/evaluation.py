@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import FAKE, REAL, LossLaw, Margins, check_losses
+from .data import FAKE, REAL, LossLaw, Margins, check_losses, random_rows, table_shape
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
@@ -57,7 +57,7 @@ class Baseline(DensityMixin, BaseEstimator):
     ): # self
         "Fit the margins and the law of the scores; returns self"
         self._validate_params()
-        table = self._check(X, fitting=True)
+        table = self._check(random_rows(X), fitting=True)
         self.margins_ = Margins(self.margins).fit(table)
         self._learn(self.margins_.transform(table))
         return self
@@ -338,7 +338,7 @@ def _each_its_own(self):
 class Ensemble(VAE):
     "VAEs with seeds and validation rows of their own, averaged, under the fitted margins"
     _parameter_constraints = {**VAE._parameter_constraints, "calibrated": ["boolean"],
-                              "members": [Interval(Integral, 1, None, closed="left")]}
+                              "members": [Interval(Integral, 1, 1000, closed="both")]}
     prior_ = plot_architecture = property(_each_its_own)
     @delegates(VAE.__init__)
     def __init__(self,
@@ -398,7 +398,7 @@ def join(self: Ensemble,
 # %% ../nbs/08_evaluation.ipynb #1221ebcd
 @patch
 def fit(self: Ensemble,
-    X,      # losses, shape (n, d), n >= 2: a DataFrame or an array
+    X,      # losses, shape (n, d), n >= 2: a DataFrame, an array or a pyarrow `Dataset`
     y=None, # ignored
     checkpoint=None, # a folder to keep finished members in, and to go on from
 ): # self
@@ -406,9 +406,10 @@ def fit(self: Ensemble,
 
     Raises `ValueError` on a bad table or argument, `FloatingPointError` if a member diverges."""
     self._validate_params()
-    self._check(X, fitting=True)
+    self._check(random_rows(X), fitting=True)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
-    self._say(f"{self.members} members; training rows: {len(X) - self._held(len(X))[0]} for each")
+    n = table_shape(X)[0]
+    self._say(f"{self.members} members; training rows: {n - self._held(n)[0]} for each")
     self.join(fit_many(self.parts(), X, store=store, progress=self.progress))
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} at the latest")

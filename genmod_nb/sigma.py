@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from scipy import stats
 from tqdm.auto import tqdm
 from .data import Margins, load_losses, simulate_losses
 from .metrics import anderson_darling, kendall_error, noise_floor, novelty
-from .training import fit_many
+from .training import distinct, fit_many, spread
 from .vae import VAE, kl_normal
 
 # %% ../nbs/04_sigma.ipynb #a88d5eb7
@@ -78,18 +78,9 @@ def fit_scores(
     return scores | model.prior_.facts()
 
 # %% ../nbs/04_sigma.ipynb #7829f946
-def _score_each(fits, score, about, store):
-    "The scores of some fits, from the store where they are noted"
-    rows = []
-    for model, train, test, *more in fits:
-        heard = hashlib.sha256(np.ascontiguousarray(test, dtype=float).tobytes()).hexdigest()
-        key = " ".join([about, *map(str, more), heard[:16]])
-        row = store.noted(model, train, key) if store is not None else None
-        if row is None:
-            row = score(model, train, test, *more)
-            if store is not None: store.note(model, train, key, row)
-        rows.append(row)
-    return rows
+def _score_each(fits, score, *tables):
+    "[(place, scores)] of some fits, whose tables are given by place"
+    return [(i, score(model, tables[a], tables[b], *more)) for i, model, a, b, more in fits]
 
 def score_all(
     fits: list, # (fitted model, its training rows, held-out rows, further arguments) of each
@@ -98,14 +89,24 @@ def score_all(
     store=None, n_jobs: int = None, progress: bool = True, # as in `run_study`
 ) -> list: # of dicts, in order
     "Return the scores of every fit, from the store where they are noted"
-    jobs = effective_n_jobs(n_jobs or -1) if len(fits) > 16 else 1
-    parts, rows = [fits[i:i + 8] for i in range(0, len(fits), 8)], []
-    work = Parallel(jobs, return_as="generator")(
-        delayed(_score_each)(part, score, about, store) for part in parts)
-    with tqdm(total=len(fits), desc="scores", delay=2, disable=not progress) as bar:
-        for some in work:
-            rows += some
-            bar.update(len(some))
+    bytes_of = lambda X: np.ascontiguousarray(X, dtype=float).tobytes()
+    heard = {id(X): hashlib.sha256(bytes_of(X)).hexdigest() for _, _, X, *_ in fits}
+    keys = [" ".join([about, *map(str, more), heard[id(X)][:16]]) for _, _, X, *more in fits]
+    noted = lambda fit, key: None if store is None else store.noted(*fit[:2], key)
+    rows, tasks = [noted(fit, key) for fit, key in zip(fits, keys)], []
+    left = [i for i, row in enumerate(rows) if row is None]
+    for part in (left[k:k + 8] for k in range(0, len(left), 8)):
+        own, which = distinct([X for i in part for X in fits[i][1:3]])
+        mine = zip(part, which[::2], which[1::2])
+        tasks.append(([(i, fits[i][0], a, b, fits[i][3:]) for i, a, b in mine], score, *own))
+    jobs = effective_n_jobs(n_jobs or -1) if len(left) > 16 else 1
+    with tqdm(total=len(fits), initial=len(fits) - len(left), desc="scores", delay=2,
+              disable=not progress) as bar:
+        for done in spread(_score_each, tasks, jobs, [X for fit in fits for X in fit[1:3]]):
+            for i, row in done:
+                rows[i] = row
+                if store is not None: store.note(*fits[i][:2], keys[i], row)
+            bar.update(len(done))
     return rows
 
 # %% ../nbs/04_sigma.ipynb #83b08184
@@ -342,9 +343,9 @@ def search_study(
     return study
 
 # %% ../nbs/04_sigma.ipynb #1a9af88a
-def _held_out(model, rows):
+def _held_out(model, train, rows):
     "Log-likelihood of rows in nats a row; NaN if the fit failed"
-    return float("nan") if model.failure_ else float(model.score_samples(rows, 128).mean())
+    return {"score": np.nan if model.failure_ else float(model.score_samples(rows, 128).mean())}
 
 def _rung(study, trials, seeds, chosen, held, store, n_jobs):
     "Fit each trial's model with more seeds and report the mean so far; returns those to go on with"
@@ -352,8 +353,8 @@ def _rung(study, trials, seeds, chosen, held, store, n_jobs):
     models = [VAE(**table_1(t), random_state=s, early_stopping=False, progress=False)
               for t in trials for s in seeds]
     fitted = fit_many(models, chosen, n_jobs=n_jobs, store=store, progress=False)
-    jobs = effective_n_jobs(n_jobs or -1) if len(fitted) > 8 else 1
-    scores = Parallel(jobs)(delayed(_held_out)(m, held) for m in fitted)
+    rows = score_all([(m, chosen, held) for m in fitted], _held_out, "", None, n_jobs, False)
+    scores = [row["score"] for row in rows]
     going = []
     for i, trial in enumerate(trials):
         seen = trial.user_attrs.get("scores", []) + scores[i * len(seeds):(i + 1) * len(seeds)]

@@ -516,8 +516,9 @@ def check_widths(
     name: str, # of the argument
     widths,    # its value
 ): # nothing
-    "Raise `ValueError` on widths of hidden layers that are not positive whole numbers"
-    if not all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in widths):
+    "Raise `ValueError` unless these are the widths of at most 100 hidden layers, whole numbers"
+    good = all(isinstance(w, Integral) and not isinstance(w, bool) and w > 0 for w in widths)
+    if not good or len(widths) > 100:
         raise ValueError(f"{name}={widths!r}: "
                          "give the widths of its hidden layers, such as (64, 64)")
 

@@ -275,7 +275,7 @@ def test_damaged_margins(kind, fitted, tmp_path, name, value):
     arrays = load_file(folder / "model.safetensors")
     arrays[f"margins.0.{name}"] = np.ascontiguousarray(value(arrays[f"margins.0.{name}"]))
     save_file(arrays, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="margin 1"):
+    with pytest.raises(ValueError, match="margin"):
         kind.load(folder)
 
 
