@@ -38,8 +38,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, Margins, check_losses, is_large, pieces, random_rows, table_shape,
-                            write_table)
+from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large, pieces,
+                            random_rows, table_shape, write_table)
 
 # %% ../nbs/02_training.ipynb #23448662
 class Player(NamedTuple):
@@ -846,11 +846,25 @@ def _table_of_scores(law, X, table):
         if hasattr(os, "posix_fallocate"):                  # a full disk is an error here, no crash
             os.posix_fallocate(file.fileno(), 0, 4 * n * len(columns))
         Z, i = np.memmap(file, np.float32, "w+", shape=(n, len(columns))), 0
-    for piece in pieces(X):
-        part = check_losses(piece, 1, law.kind == "raw", allow_constant=True, first_row=i)
+    for part in _checked(X, law.kind == "raw"):
         Z[i:i + len(part)] = law.transform(part)
         i += len(part)
+        give_back_memory()
     return torch.from_numpy(Z)
+
+def _checked(X, allow_negative):
+    "Yield the pieces of a large table, checked; an error names the row in the whole table"
+    start = 0
+    for piece in pieces(X):
+        yield check_losses(piece, 1, allow_negative, allow_constant=True, first_row=start)
+        start += len(piece)
+
+def _summary(self, X):
+    "The table, or so many of its rows as margins need, checked"
+    try: return self._check(random_rows(X), fitting=True)
+    except ValueError:
+        for _ in _checked(X, self.margins == "raw") if is_large(X) else (): pass
+        raise
 
 @patch
 def _prepare(self: Generator, X, laws=None):
@@ -859,7 +873,7 @@ def _prepare(self: Generator, X, laws=None):
     `laws` keeps what models on the same table share."""
     laws = {} if laws is None else laws
     self._validate_params()
-    table = self._check(random_rows(X), fitting=True)
+    table = _summary(self, X)
     if len(table) < 50:
         warnings.warn(f"{len(table)} rows: too few to learn a joint law from; expect noise",
                       stacklevel=3)
@@ -994,6 +1008,7 @@ def sample_to(self: Generator,
             for piece in self.sample_pieces(n_samples, random_state):
                 yield pd.DataFrame(np.asarray(piece), columns=names)
                 bar.update(len(piece))
+                give_back_memory()
         write_table(path, parts())
 
 # %% ../nbs/02_training.ipynb #ca2be39f
@@ -1191,7 +1206,7 @@ def _tables(models, X):
         model.control()
     # What one model finds in a table, all models with the same margins would find
     for model, X in {(id(X), m.margins): (m, X) for m, X in zip(models, tables)}.values():
-        clone(model)._check(random_rows(X), fitting=True)
+        _summary(clone(model), X)
     return tables
 
 def _stored(store, models, tables, indices):

@@ -64,3 +64,12 @@ def book(tmp_path_factory):
         (root / "node_modules").symlink_to(here / "node_modules")
     subprocess.run([sys.executable, root / "nbs" / "_offline" / "render.py"], check=True, stdout=subprocess.DEVNULL)
     return root
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="faults and sizes in full, instead of a sample of them")
+
+
+@pytest.fixture(scope="session")
+def full(request):
+    return request.config.getoption("--full")

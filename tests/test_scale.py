@@ -1,0 +1,310 @@
+"""More than one machine, and machines that die: a cluster of real processes over TCP, stores that many write to, disks that are full."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+
+from genmod_nb import data, training
+from genmod_nb.cli import main
+from genmod_nb.sigma import run_study
+from genmod_nb.training import Store, fit_many
+from genmod_nb.vae import VAE
+
+pytest.importorskip("distributed")
+SOON = 120      # seconds after which something hangs
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of two worker processes of one thread, each under a nanny that replaces it when it dies."""
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            yield client
+
+
+def models(n=8, **arguments):
+    """n seeds of ten shapes, none of them worth more than a second."""
+    fixed = dict(max_epochs=20, compile=False, progress=False) | arguments
+    return [VAE(encoder=(4 + k,), decoder=(8,), random_state=s, **fixed) for k in range(10) for s in range(n)]
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    monkeypatch.setattr(training, "TASK_S", 1e-9)
+
+
+def rows_of(store):
+    return store.table().set_index("key").created.to_dict()
+
+
+def test_a_study_on_a_cluster_has_the_same_rows(client, tables, tmp_path):
+    plan = [(dict(table="real", k=i // 2), model, *tables) for i, model in enumerate(models(2))]
+    here = run_study(plan, n_draws=16, n_jobs=2, progress=False)
+    with joblib.parallel_config(backend="dask"):
+        there = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
+        again = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
+    pd.testing.assert_frame_equal(here, again, check_exact=True)
+    assert len(Store(tmp_path / "s.db")) == 20
+
+
+def test_the_command_line_on_a_cluster(client, tables, tmp_path, capsys):
+    address = client.scheduler.address
+    tables[0].to_csv(tmp_path / "losses.csv")
+    asked = ["study", "sigma", "--data", str(tmp_path / "losses.csv"), "--seeds", "1", "--epochs", "2", "--quiet"]
+    assert main([*asked, "--cluster", address, "--out", str(tmp_path / "there")]) == 0
+    assert main([*asked, "--jobs", "2", "--out", str(tmp_path / "here")]) == 0
+    read = lambda name: pd.read_parquet(tmp_path / name / "sigma-0.parquet")
+    pd.testing.assert_frame_equal(read("there"), read("here"), check_exact=True)
+
+
+def test_a_table_goes_to_every_worker_once(client, tables):
+    """Large ones too: two workers, two copies, whatever the number of tasks; and nothing stays behind."""
+    X = pd.concat([tables[0]] * 20, ignore_index=True)
+    X = X + np.random.default_rng(0).random(X.shape) * 1e-3
+    seen = []
+    with joblib.parallel_config(backend="dask"):
+        for _ in training.spread(np.shape, [(X,)] * 12, 2, [X]):
+            seen.append({k: len(v) for k, v in client.who_has().items() if "DataFrame" in k})
+        assert joblib.parallel.get_active_backend()[0].data_futures == {}
+    assert all(list(copies.values()) == [2] for copies in seen) and len(seen) == 12
+
+
+def test_other_backends(tables):
+    """multiprocessing's cannot hand back results one by one; neither can Ray's."""
+    few = models(1)[:3]
+    here = fit_many(few, tables[0], n_jobs=1, progress=False)
+    with joblib.parallel_config(backend="multiprocessing"):
+        there = fit_many(few, tables[0], n_jobs=2, progress=False)
+    for a, b in zip(here, there):
+        assert a.sample(9, random_state=0).equals(b.sample(9, random_state=0))
+
+
+def test_killed_workers(client, tables, tmp_path, full):
+    """SIGKILL to a worker at random moments of a study: it completes, and nothing that was finished is done again."""
+    rng = np.random.default_rng(0)
+    for kill in range(10 if full else 2):
+        store, kept = Store(tmp_path / f"{kill}.db"), {}
+        moment, done = int(rng.integers(1, 60)), 0
+        put = Store.put
+
+        def counted(self, model, X):
+            nonlocal done, kept
+            put(self, model, X)
+            done += 1
+            if done == moment:
+                time.sleep(rng.uniform(0, 0.3))
+                os.kill(list(client.run(os.getpid).values())[kill % 2], signal.SIGKILL)
+                kept = rows_of(store)
+
+        with pytest.MonkeyPatch.context() as patch, joblib.parallel_config(backend="dask"):
+            patch.setattr(Store, "put", counted)
+            fitted = fit_many(models(), tables[0], store=store, progress=False)
+        assert len(fitted) == len(store) == done == 80 and len(kept) == moment
+        assert kept.items() <= rows_of(store).items()
+        client.wait_for_workers(2, timeout=SOON)
+
+
+CLIENT = """
+import sys, joblib
+sys.path.insert(0, {tests!r})
+from test_scale import models
+from genmod_nb import training
+from genmod_nb.data import load_losses
+training.TASK_S = 1e-9
+with joblib.parallel_config(backend="dask", scheduler_host={address!r}):
+    training.fit_many(models(), load_losses()[0], store=training.Store(sys.argv[1]), progress=False)
+"""
+
+
+def test_killed_clients(client, tables, tmp_path, full):
+    """SIGKILL to the client at random moments, and the same call again: what was finished stays, and is not done again."""
+    script = CLIENT.format(tests=os.path.dirname(__file__), address=client.scheduler.address)
+    rng, store, kept, kills = np.random.default_rng(1), Store(tmp_path / "s.db"), {}, 0
+    for kill in range(10 if full else 2):
+        process = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.DEVNULL)
+        start = time.time()
+        while process.poll() is None and len(store) <= len(kept):
+            assert time.time() - start < SOON
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        found = rows_of(store)
+        assert kept.items() <= found.items()
+        kept = found
+    assert kills and len(kept) < 80
+    subprocess.run([sys.executable, "-c", script, store.path], check=True, timeout=SOON)
+    assert kept.items() <= rows_of(store).items() and len(store) == 80
+
+
+WRITER = """
+import sys
+from test_scale import models
+from genmod_nb.data import load_losses
+from genmod_nb.training import Store
+X, first, n = load_losses()[0], int(sys.argv[2]), int(sys.argv[3])
+model = models(1, max_epochs=1)[0].fit(X)
+for seed in range(first, first + n): Store(sys.argv[1]).put(model.set_params(random_state=seed), X)
+"""
+
+
+def test_many_processes_write_to_one_store(tables, tmp_path, full):
+    """20 processes, 500 rows each: all there, none torn."""
+    processes, n = (20, 500) if full else (6, 20)
+    call = lambda k: [sys.executable, "-c", WRITER, str(tmp_path / "s.db"), str(k * n), str(n)]
+    running = [subprocess.Popen(call(k), cwd=os.path.dirname(__file__)) for k in range(processes)]
+    assert [p.wait(timeout=10 * SOON) for p in running] == [0] * processes
+    store, X = Store(tmp_path / "s.db"), tables[0]
+    assert len(store) == processes * n
+    with store._open() as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    model = models(1, max_epochs=1)[0]
+    for seed in range(0, processes * n, 1 if full else 7):
+        found = store.get(model.set_params(random_state=seed), X, "eager")
+        assert found.random_state == seed and np.isfinite(found.sample(3, random_state=0).to_numpy()).all()
+
+
+FULL = """
+import resource, sys
+from test_scale import models
+from genmod_nb.data import load_losses
+from genmod_nb.training import Store, fit_many
+store = Store(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+try: fit_many(models(), load_losses()[0], n_jobs=1, store=store, progress=False)
+except OSError as e: sys.exit(f"refused: {e}")
+"""
+
+
+def test_a_full_disk_is_reported(tables, tmp_path):
+    """A limit on the size of a file is met in the middle of a study; what was finished is there, and the study goes on."""
+    call = [sys.executable, "-c", FULL, str(tmp_path / "s.db")]
+    done = subprocess.run(call, cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=SOON)
+    assert done.returncode == 1 and "refused: the store" in done.stderr and "Traceback" not in done.stderr
+    store, fits = Store(tmp_path / "s.db"), models()
+    kept = rows_of(store)
+    assert 0 < len(kept) < 80
+    found = [store.get(m, tables[0], path) for m in fits for path in training.GRADIENTS]
+    assert sum(m is not None for m in found) == len(kept)
+    fit_many(fits, tables[0], n_jobs=1, store=store, progress=False)
+    assert len(store) == 80 and kept.items() <= rows_of(store).items()
+
+
+@pytest.fixture
+def model(tables, tmp_path):
+    VAE(encoder=(8,), decoder=(8,), max_epochs=2, random_state=0, progress=False).fit(tables[0]).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.csv"])
+def test_sampling_to_a_full_disk(model, tmp_path, name):
+    code = ("import resource, sys; from genmod_nb.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (10 ** 6, 10 ** 6)); "
+            f"sys.exit(main(['sample', {str(model)!r}, '-n', '200000', '--quiet', '--out', {str(tmp_path / name)!r}]))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SOON)
+    assert done.returncode == 2 and done.stderr.startswith("genmod sample: error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_stopped_sampling_leaves_nothing_that_looks_complete(model, tmp_path):
+    code = "import sys; from genmod_nb.cli import main; sys.exit(main(sys.argv[1:]))"
+    for signal_, left in ((signal.SIGKILL, 1), (signal.SIGINT, 0)):
+        process = subprocess.Popen([sys.executable, "-c", code, "sample", str(model), "-n", "100000000", "--quiet", "--out", str(tmp_path / "x.parquet")],
+                                   stderr=subprocess.DEVNULL)
+        start, partial = time.time(), []
+        while not partial or partial[0].stat().st_size < 10 ** 6:
+            assert process.poll() is None and time.time() - start < SOON
+            time.sleep(0.05)
+            partial = list(tmp_path.glob(".x.parquet.*"))
+        process.send_signal(signal_)
+        process.wait(timeout=SOON)
+        partial = list(tmp_path.glob(".x.parquet.*"))
+        assert len(partial) == left and not (tmp_path / "x.parquet").exists()
+        for path in partial:
+            with pytest.raises(pyarrow.ArrowInvalid):
+                pyarrow.parquet.read_metadata(path)
+            path.unlink()
+
+
+LARGEST = """
+import resource, sys, time
+from genmod_nb.cli import load
+model, start = load(sys.argv[1]), time.time()
+model.sample_to(sys.argv[2], int(sys.argv[3]), random_state=0, progress=False)
+print(time.time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_sampling_does_not_gather_rows(model, tables, tmp_path, full):
+    """Ten million rows to parquet in less than a gigabyte; the file holds what `sample` returns."""
+    n = 10_000_000 if full else 300_000
+    path = tmp_path / "x.parquet"
+    done = subprocess.run([sys.executable, "-c", LARGEST, str(model), str(path), str(n)], capture_output=True, text=True, check=True)
+    seconds, megabytes = map(float, done.stdout.split())
+    print(f"{n} rows: {n / seconds:.0f} rows/s, {megabytes:.0f} MB at most")
+    assert pyarrow.parquet.read_metadata(path).num_rows == n and megabytes < 1000
+    first = next(pyarrow.dataset.dataset(path).to_batches(batch_size=100_000)).to_pandas()
+    assert first.equals(training.Generator.load(model).sample(100_000, random_state=0))
+
+
+@pytest.fixture
+def long_table(tmp_path, monkeypatch):
+    """6,000 rows as a DataFrame, a parquet folder and a memory-mapped array; 2,000 rows count as many."""
+    monkeypatch.setattr(data, "LARGE", 2_000)
+    X = data.simulate_losses(6_000, random_state=0)
+    (tmp_path / "parts").mkdir()
+    for k in range(3):
+        data.write_table(tmp_path / "parts" / f"{k}.parquet", [X[k * 2_000:(k + 1) * 2_000]])
+    np.save(tmp_path / "x.npy", X.to_numpy())
+    return X, data.open_losses(tmp_path / "parts"), np.load(tmp_path / "x.npy", mmap_mode="r")
+
+
+def test_large_tables_in_all_their_forms(kind, long_table):
+    """A model is the same from memory, from a folder of parquet files, and from a memory-mapped array."""
+    fits = [kind(max_epochs=2, random_state=0, progress=False).fit(X) for X in long_table]
+    a, b, c = (np.asarray(m.sample(50, random_state=0)) for m in fits)
+    assert np.array_equal(a, b) and np.array_equal(a, c)
+    assert list(fits[1].sample(1)) == list(long_table[0]) and isinstance(fits[2].sample(1), np.ndarray)
+    if hasattr(fits[0].module_, "log_prob"):
+        scores = [m.score_samples(X, 4) for m, X in zip(fits, long_table)]
+        assert len(scores[0]) == 6_000 and np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
+
+
+def test_large_tables_are_checked_to_their_last_row(long_table, tmp_path):
+    X, folder, _ = long_table
+    bad = X.copy()
+    bad.iloc[-1, 2] = -1
+    model = VAE(max_epochs=1, progress=False)
+    with pytest.raises(ValueError, match=r"'f3' has 1 negative loss \(row 5999\)"):
+        model.fit(bad.to_numpy())
+    data.write_table(tmp_path / "parts" / "2.parquet", [bad[4_000:]])
+    with pytest.raises(ValueError, match=r"'f3' has 1 negative loss \(row 5999\)"):
+        model.fit(data.open_losses(tmp_path / "parts"))
+
+
+def test_large_tables_in_a_study(long_table, tmp_path):
+    X, folder, mapped = long_table
+    fits = [VAE(max_epochs=2, random_state=s, compile=False, progress=False) for s in range(2)]
+    store = Store(tmp_path / "s.db")
+    for table in (folder, mapped):
+        fitted = fit_many(fits, table, n_jobs=1, store=store, progress=False)
+        assert np.array_equal(*(np.asarray(m.sample(5, random_state=0)) for m in (fitted[0], fits[0].fit(X))))
+    assert len(store) == 4 and (store.table()["rows"] == 6_000).all()
+
+
+def test_command_line_on_a_folder_of_parquet_files(long_table, tmp_path, capsys):
+    run = lambda *a: main([str(x) for x in a])
+    assert run("fit", tmp_path / "parts", "--epochs", 1, "--out", tmp_path / "m") == 0
+    assert "6000 rows x 4 columns" in capsys.readouterr().out
+    assert run("sample", tmp_path / "m", "-n", 3_000, "--out", tmp_path / "x.parquet", "--seed", 1) == 0
+    assert run("score", tmp_path / "parts", tmp_path / "x.parquet", "--reps", 2, "--quiet") == 0
