@@ -123,7 +123,7 @@ def libraries(docs):
 def link(page, relation):
     if page is None:
         return "<span></span>"
-    arrow = ("← ", "") if relation == "prev" else ("", " →")
+    arrow = ("←\u00a0", "") if relation == "prev" else ("", "\u00a0→")
     return f'<a rel="{relation}" href="{page["page"]}">{arrow[0]}{page["title"]}{arrow[1]}</a>'
 
 
