@@ -45,13 +45,14 @@ def read_book(book, processed, docs):
 
 
 def to_html(text, number, math, bibliography):
-    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls."""
+    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula on one line with its comma."""
     args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
     if number:
         args += ["--number-sections", f"--number-offset={int(number) - 1 if number.isdigit() else 0}"]
     fragment = pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
+    fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
     return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
 
