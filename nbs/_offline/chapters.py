@@ -4,6 +4,7 @@ import html
 import json
 import re
 import struct
+import textwrap
 
 import yaml
 
@@ -42,6 +43,17 @@ def picture(data, name, images, alt):
                f' style="--width: {width}px" loading="lazy"></div>')
 
 
+def whole_labels(table):
+    """A DataFrame's HTML whose labels are not broken at every blank beside cells that are not broken at all."""
+    def pieces(m):
+        width = 20 if "<td" in m[0] else 14     # a row has cells, the head of a column has not
+        def label(n):
+            lines = textwrap.wrap(html.unescape(n[2]), width, break_long_words=False, break_on_hyphens=False)
+            return n[1] + " ".join(f"<span>{html.escape(line, quote=False)}</span>" for line in lines) + "</th>"
+        return re.sub(r"(<th[^>]*>)([^<]*[ -][^<]*)</th>", label, m[0])
+    return re.sub(r"<tr.*?</tr>", pieces, table, flags=re.S)
+
+
 def output_markdown(output, stem, images, alt):
     """One output of a cell as markdown; an image is written to a file."""
     if output["output_type"] == "stream":
@@ -56,7 +68,7 @@ def output_markdown(output, stem, images, alt):
     table = text_of(data.get("text/html", ""))
     if table and "<script" not in table:     # an estimator's HTML is a page of its own: its text will do
         table = re.sub(r"<style.*?</style>", "", table, flags=re.S)
-        return raw(table.replace(' border="1"', ""))
+        return raw(whole_labels(table.replace(' border="1"', "")))
     if "text/markdown" in data:
         return text_of(data["text/markdown"])
     if "text/plain" in data and not re.match(r"<Figure|\[?<matplotlib", text_of(data["text/plain"])):
