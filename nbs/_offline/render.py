@@ -53,6 +53,7 @@ def to_html(text, number, math, bibliography):
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
     fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
+    fragment = re.sub(r"(?<=<td><code>)[\w.]+(?=</code>)", lambda m: m[0].replace(".", ".<wbr>"), fragment)     # a long name may end its line at a dot
     return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
 
