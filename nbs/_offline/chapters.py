@@ -39,7 +39,7 @@ def picture(data, name, images, alt):
     images.mkdir(parents=True, exist_ok=True)
     (images / name).write_bytes(data)
     width, height = struct.unpack(">II", data[16:24])
-    return raw(f'<div class="scroll plot"><img src="{images.name}/{name}" alt="{html.escape(alt)}" width="{width}" height="{height}"'
+    return raw(f'<div class="scroll plot{" wide" * (width > 700)}"><img src="{images.name}/{name}" alt="{html.escape(alt)}" width="{width}" height="{height}"'
                f' style="--width: {width}px" loading="lazy"></div>')
 
 
