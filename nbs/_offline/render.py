@@ -45,7 +45,7 @@ def read_book(book, processed, docs):
 
 
 def to_html(text, number, math, bibliography):
-    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula on one line with its comma."""
+    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula or name on one line."""
     args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
     if number:
         args += ["--number-sections", f"--number-offset={int(number) - 1 if number.isdigit() else 0}"]
@@ -53,6 +53,7 @@ def to_html(text, number, math, bibliography):
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
     fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
+    fragment = re.sub(r"(?<!<td>)(?<!\">)<code>(?=[^<]{1,24}</code>)", '<code class="whole">', fragment)
     fragment = re.sub(r"(?<=<td><code>)[\w.]+(?=</code>)", lambda m: m[0].replace(".", ".<wbr>"), fragment)     # a long name may end its line at a dot
     return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
