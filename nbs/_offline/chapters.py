@@ -46,9 +46,9 @@ def picture(data, name, images, alt):
 def whole_labels(table):
     """A DataFrame's HTML whose labels are not broken at every blank beside cells that are not broken at all."""
     def pieces(m):
-        width = 20 if "<td" in m[0] else 14     # a row has cells, the head of a column has not
+        width = 20 if "<td" in m[0] else 10     # a row has cells, the head of a column has not
         def label(n):
-            lines = textwrap.wrap(html.unescape(n[2]), width, break_long_words=False, break_on_hyphens=False)
+            lines = textwrap.wrap(html.unescape(n[2]).replace(" %", "\u00a0%"), width, break_long_words=False, break_on_hyphens=False)
             return n[1] + " ".join(f"<span>{html.escape(line, quote=False)}</span>" for line in lines) + "</th>"
         return re.sub(r"(<th[^>]*>)([^<]*[ -][^<]*)</th>", label, m[0])
     return re.sub(r"<tr.*?</tr>", pieces, table, flags=re.S)
