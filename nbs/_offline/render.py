@@ -53,9 +53,11 @@ def to_html(text, number, math, bibliography):
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
     fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
-    fragment = re.sub(r"(?<!<td>)(?<!\">)<code>(?=[^<]{1,24}</code>)", '<code class="whole">', fragment)
-    fragment = re.sub(r"(?<=<td><code>)[\w.]+(?=</code>)", lambda m: m[0].replace(".", ".<wbr>"), fragment)     # a long name may end its line at a dot
-    return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
+    fragment = re.sub(r"(?<!\">)<code>(?=[^<]{1,24}</code>)", '<code class="whole">', fragment)
+
+    def table(m):     # a long name may end its line at a dot
+        return '<div class="scroll">' + re.sub(r"<code[^>]*>[\w.]+</code>", lambda n: n[0].replace(".", ".<wbr>"), m[0]) + "</div>"
+    return re.sub(r"<table.*?</table>", table, fragment, flags=re.S)
 
 
 class Sections(HTMLParser):
