@@ -55,9 +55,10 @@ def to_html(text, number, math, bibliography):
     fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
     fragment = re.sub(r"(?<!\">)<code>(?=[^<]{1,24}</code>)", '<code class="whole">', fragment)
 
-    def table(m):     # a long name may end its line at a dot
-        return '<div class="scroll">' + re.sub(r"<code[^>]*>[\w.]+</code>", lambda n: n[0].replace(".", ".<wbr>"), m[0]) + "</div>"
-    return re.sub(r"<table.*?</table>", table, fragment, flags=re.S)
+    def dots(m):     # a long name may end its line at a dot
+        return re.sub(r"<code[^>]*>[\w.]+</code>", lambda n: n[0].replace(".", ".<wbr>"), m[0])
+    fragment = re.sub(r"<(table|h[1-3])\b.*?</\1>", dots, fragment, flags=re.S)
+    return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
 
 class Sections(HTMLParser):
