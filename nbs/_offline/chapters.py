@@ -183,6 +183,6 @@ def resolve(text, labels, page):
         t = re.sub(r"^: (.+?) *\{#(tbl-[\w-]+)[^}]*\}", table_caption, t, flags=re.M)
         t = re.sub(r'^::: *\{\.(callout-\w+)(?: +title="(.+?)")?\}$', callout, t, flags=re.M)
         t = re.sub(r"\[\[caption ([\w-]+)\]\]", lambda m: f"**{labels[m[1]][0]}.**", t)
-        t = REFERENCE.sub(reference, t)
+        t = re.sub(r"(?<=\d) %", "\u00a0%", REFERENCE.sub(reference, t))
         return re.sub(r"\]\(([\w./-]+)\.(?:ipynb|qmd)(#[\w-]+)?\)", r"](\1.html\2)", t)
     return outside_code(text, edit)
