@@ -52,7 +52,7 @@ def to_html(text, number, math, bibliography):
     fragment = pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
-    fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<]{0,4})', r'<span class="whole">\1</span>', fragment)
+    fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<&]{0,4})', r'<span class="whole">\1</span>', fragment)
     fragment = re.sub(r"(?<!\">)<code>(?=[^<]{1,24}</code>)(?=-|[^<]*[ (])", '<code class="whole">', fragment)
 
     def dots(m):     # a long name may end its line at a dot
