@@ -4,6 +4,7 @@ import html
 import json
 import re
 import struct
+import textwrap
 
 import yaml
 
@@ -38,8 +39,19 @@ def picture(data, name, images, alt):
     images.mkdir(parents=True, exist_ok=True)
     (images / name).write_bytes(data)
     width, height = struct.unpack(">II", data[16:24])
-    return raw(f'<div class="scroll plot"><img src="{images.name}/{name}" alt="{html.escape(alt)}" width="{width}" height="{height}"'
+    return raw(f'<div class="scroll plot{" wide" * (width > 700)}"><img src="{images.name}/{name}" alt="{html.escape(alt)}" width="{width}" height="{height}"'
                f' style="--width: {width}px" loading="lazy"></div>')
+
+
+def whole_labels(table):
+    """A DataFrame's HTML whose labels are not broken at every blank beside cells that are not broken at all."""
+    def pieces(m):
+        width = 20 if "<td" in m[0] else 10     # a row has cells, the head of a column has not
+        def label(n):
+            lines = textwrap.wrap(html.unescape(n[2]).replace(" %", "\u00a0%"), width, break_long_words=False, break_on_hyphens=False)
+            return n[1] + " ".join(f"<span>{html.escape(line, quote=False)}</span>" for line in lines) + "</th>"
+        return re.sub(r"(<th[^>]*>)([^<]*[ -][^<]*)</th>", label, m[0])
+    return re.sub(r"<tr.*?</tr>", pieces, table, flags=re.S)
 
 
 def output_markdown(output, stem, images, alt):
@@ -56,7 +68,7 @@ def output_markdown(output, stem, images, alt):
     table = text_of(data.get("text/html", ""))
     if table and "<script" not in table:     # an estimator's HTML is a page of its own: its text will do
         table = re.sub(r"<style.*?</style>", "", table, flags=re.S)
-        return raw(table.replace(' border="1"', ""))
+        return raw(whole_labels(table.replace(' border="1"', "")))
     if "text/markdown" in data:
         return text_of(data["text/markdown"])
     if "text/plain" in data and not re.match(r"<Figure|\[?<matplotlib", text_of(data["text/plain"])):
@@ -171,6 +183,6 @@ def resolve(text, labels, page):
         t = re.sub(r"^: (.+?) *\{#(tbl-[\w-]+)[^}]*\}", table_caption, t, flags=re.M)
         t = re.sub(r'^::: *\{\.(callout-\w+)(?: +title="(.+?)")?\}$', callout, t, flags=re.M)
         t = re.sub(r"\[\[caption ([\w-]+)\]\]", lambda m: f"**{labels[m[1]][0]}.**", t)
-        t = REFERENCE.sub(reference, t)
+        t = re.sub(r"(?<=\d) %", "\u00a0%", REFERENCE.sub(reference, t))
         return re.sub(r"\]\(([\w./-]+)\.(?:ipynb|qmd)(#[\w-]+)?\)", r"](\1.html\2)", t)
     return outside_code(text, edit)

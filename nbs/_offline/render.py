@@ -45,13 +45,19 @@ def read_book(book, processed, docs):
 
 
 def to_html(text, number, math, bibliography):
-    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls."""
+    """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula or name on one line."""
     args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
     if number:
         args += ["--number-sections", f"--number-offset={int(number) - 1 if number.isdigit() else 0}"]
     fragment = pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
     if number.isalpha():
         fragment = re.sub(r'(data-number="|class="header-section-number">)1\b', rf"\g<1>{number}", fragment)
+    fragment = re.sub(r'(\(?<span class="math inline">[^<]{1,24}</span>[^\s<&]{0,4})', r'<span class="whole">\1</span>', fragment)
+    fragment = re.sub(r"(?<!\">)<code>(?=[^<]{1,24}</code>)(?=-|[^<]*[ (])", '<code class="whole">', fragment)
+
+    def dots(m):     # a long name may end its line at a dot
+        return re.sub(r"<code[^>]*>[\w.]+</code>", lambda n: n[0].replace(".", ".<wbr>"), m[0])
+    fragment = re.sub(r"<(table|h[1-3])\b.*?</\1>", dots, fragment, flags=re.S)
     return re.sub(r"<table.*?</table>", r'<div class="scroll">\g<0></div>', fragment, flags=re.S)
 
 
@@ -123,7 +129,7 @@ def libraries(docs):
 def link(page, relation):
     if page is None:
         return "<span></span>"
-    arrow = ("← ", "") if relation == "prev" else ("", " →")
+    arrow = ("←\u00a0", "") if relation == "prev" else ("", "\u00a0→")
     return f'<a rel="{relation}" href="{page["page"]}">{arrow[0]}{page["title"]}{arrow[1]}</a>'
 
 
