@@ -6,11 +6,12 @@ STAMP  := $(VENV)/.installed
 # One thread a process: on matrices this small, more threads are slower.
 ENV    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install report test docs export clean
+.PHONY: help install report test faults docs export clean
 
 help:
 	@echo "make report   run every notebook on the real table, build the book, print the headline table"
 	@echo "make test     run every notebook's cells as tests, then tests/"
+	@echo "make faults   kill workers, fill disks, send 100,000 bad inputs and ten million rows (about an hour)"
 	@echo "make docs     build the book from the stored outputs (with Quarto where it is installed)"
 	@echo "make export   write genmod_nb/ from the notebooks, and clean them"
 	@echo "make clean    remove everything that was built"
@@ -33,6 +34,9 @@ report: $(STAMP)
 test: $(STAMP)
 	$(ENV) $(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+faults: $(STAMP)
+	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_scale.py tests/test_hostile.py
 
 docs: $(STAMP)
 	@# nbdev_docs would write the README anew from index.ipynb if it were the older of the two

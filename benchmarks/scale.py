@@ -4,8 +4,8 @@
     python benchmarks/scale.py rows    # ten million rows: write, fit, sample, score
                                        # the tables go to benchmarks/results, where the book reads them
 
-`study`: the same models are fitted on clusters of one and of two worker processes of one thread, over TCP, into a fresh store;
-the shape has been compiled and the workers have started before. Every size is timed three times, in turn.
+`study`: the same models are fitted by one and by two worker processes of one thread of a cluster, over TCP, into a fresh store;
+the shape has been compiled and the workers have started before. Every size is timed twice, in turn.
 `rows`: each step runs in a process of its own, so that its peak memory is its own.
 """
 import itertools
@@ -22,20 +22,23 @@ import pandas as pd
 RESULTS = Path(__file__).parent / "results"
 
 
-def study(fits=(32, 128, 512), workers=(1, 2), repeats=3):
+def study(fits=(16, 32, 64), workers=(1, 2), repeats=2):
     from distributed import Client, LocalCluster
     from genmod_nb.data import load_losses
     from genmod_nb.training import Store, fit_many
     from genmod_nb.vae import VAE
     train, rows, seeds = load_losses()[0], [], itertools.count()
-    models = lambda n: [VAE(random_state=next(seeds), compile=True, progress=False) for _ in range(n)]
-    for w in workers:
-        with (LocalCluster(n_workers=w, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster),
-              joblib.parallel_config(backend="dask"), tempfile.TemporaryDirectory() as folder):
-            fit_many(models(32 * w), train, progress=False)
-            for repeat, n in itertools.product(range(repeats), fits):
+    models = lambda n: [VAE(random_state=next(seeds), compile=True, max_epochs=100, progress=False) for _ in range(n)]
+    with (LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client,
+          tempfile.TemporaryDirectory() as folder):
+        addresses = list(client.scheduler_info()["workers"])
+        with joblib.parallel_config(backend="dask"):
+            for n in fits:
+                fit_many(models(n), train, progress=False)
+        for repeat, n, w in itertools.product(range(repeats), fits, workers):
+            with joblib.parallel_config(backend="dask", workers=addresses[:w]):
                 start = time.perf_counter()
-                fit_many(models(n), train, store=Store(f"{folder}/{repeat}-{n}.db"), progress=False)
+                fit_many(models(n), train, store=Store(f"{folder}/{repeat}-{n}-{w}.db"), progress=False)
                 rows.append(dict(workers=w, fits=n, repeat=repeat, seconds=time.perf_counter() - start))
                 print(rows[-1], flush=True)
     pd.DataFrame(rows).to_csv(RESULTS / "scale_study.csv", index=False)

@@ -95,7 +95,7 @@ def plot_margins(
             ax.loglog(grid, sf[c](grid), style, color="0.35", lw=1.4, label=label)
         ax.set(xlabel=f"loss {c} (log-return)", ylim=(0.3 / len(X), 1.3), xlim=(grid[0], grid[-1]))
     axs[0, 0].set_ylabel("P(loss > x)")
-    axs[0, 0].legend(loc="lower left", fontsize=8)
+    axs[0, 0].legend(loc="lower left", fontsize=9)
     return fig
 
 # %% ../nbs/00_data.ipynb #b9c41c00
@@ -250,7 +250,9 @@ def check_losses(
                          f"this one has {list(X.columns) or 'none'}")
     if len(X) < min_rows:
         raise ValueError(f"n_samples={len(X)}: at least {min_rows} rows are needed")
-    X = pd.DataFrame({c: _number(c, X[c]) for c in X.columns}, index=X.index)
+    try: X = pd.DataFrame({c: _number(c, X[c]) for c in X.columns}, index=X.index)
+    except ArithmeticError as e:                # such as a decimal number that signals
+        raise ValueError(f"the table has cells that cannot be read as numbers: {e!r}") from e
     for c, x in X.items():
         if x.isna().any(): _refuse(c, x.isna(), "NaN cells", "drop or fill them")
         if np.isinf(x).any(): _refuse(c, np.isinf(x), "inf cells", "drop or replace them")
@@ -305,7 +307,8 @@ def _counts_rows(name, x):
     label = named and (name.startswith("Unnamed") or bool(re.fullmatch(
         r"|index|date|time|day|row|no\.?|nr\.?|(\w+_)?id", name.strip().lower())))
     if pd.api.types.is_numeric_dtype(x):
-        steps_of_one = len(x) > 1 and bool((x.diff().iloc[1:] == 1).all())
+        steps = np.diff(x.to_numpy(dtype=np.float64, na_value=np.nan))
+        steps_of_one = len(steps) > 0 and bool((steps == 1).all())
         return (label and x.is_unique) or (steps_of_one and (not named or x.iloc[0] in (0, 1)))
     dates = pd.to_datetime(x, errors="coerce", format="mixed", utc=True)
     return bool(dates.notna().all())
@@ -333,7 +336,7 @@ def read_losses(
             raise ValueError(f"{path}: cannot read '{path.suffix}' files; "
                              "give a .csv or a .parquet file")
     except Exception as e:      # what a parser raises on a damaged file is anybody's guess
-        if str(path) in str(e): raise
+        if str(path) in str(e) and type(e) is ValueError: raise
         raise ValueError(f"{path} cannot be read as a table: {e}") from e
     empty = [c for c in X.columns[1:] if str(c).startswith("Unnamed") and X[c].isna().all()]
     X = X.drop(columns=empty)                       # separators at the end of each line
@@ -632,7 +635,8 @@ def pieces(
 ): # yields DataFrames, or arrays if X is one
     "Yield a table piece by piece, in order; one that is not large comes whole"
     if isinstance(X, Dataset):
-        batches, start = X.to_batches(batch_size=rows), 0
+        batches, start = X.to_batches(batch_size=rows, batch_readahead=1,
+                                      fragment_readahead=1), 0
         for piece in (batch.to_pandas() for batch in batches if len(batch)):
             piece.index = pd.RangeIndex(start, start + len(piece))
             start += len(piece)

@@ -685,9 +685,10 @@ def plot_fidelity(
             ax.plot(means[step], range(len(means)), marker, color=colour, ms=6, label=step)
         ax.axvline(0, color="0.3", lw=1)
         ax.set(title=table, xlabel="above the vine (nats per row)")
+        ax.locator_params(axis="x", nbins=4)
     axs[0, 0].set_yticks(range(len(variants)), variants)
     axs[0, 0].invert_yaxis()
-    axs[0, -1].legend(loc="lower left", fontsize=8)
+    axs[0, -1].legend(loc="lower left", fontsize=9)
     return fig
 
 # %% ../nbs/08_evaluation.ipynb #dad31338
@@ -801,6 +802,7 @@ def plot_frontier(
     for line, table in zip(axs, names):
         own = intervals(rows[rows.table == table], ["model"], scores).unstack("score")
         mean, half = own["mean"], own["high"] - own["mean"]
+        (x0, y0), (x1, y1) = mean.min()[scores], mean.min()[scores] * 2
         for ax in line:
             for k, model in enumerate(models, 1):
                 if model not in mean.index: continue
@@ -808,11 +810,11 @@ def plot_frontier(
                 (x, y), (dx, dy) = mean.loc[model, scores], half.loc[model, scores]
                 ax.errorbar(x, y, xerr=dx, yerr=dy, fmt="o" if network else "s", ms=5, lw=1,
                             color=FAKE if network else REAL, label=f"{k}  {model}")
+                if ax is line[0] and x < x1 and y < y1: continue    # they have their numbers beside
                 ax.annotate(k, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=9)
             ax.set(xlabel="Anderson-Darling distance", ylabel=f"Kendall error ({table})")
         line[0].plot(*zip(*REPORT.values()), "x", color="0.4", label="×  the report")
         line[0].set(xscale="log", yscale="log", title="all")
-        (x0, y0), (x1, y1) = mean.min()[scores], mean.min()[scores] * 2
         line[1].set(xlim=(0.9 * x0, x1), ylim=(0.8 * y0, y1), title="near the best")
     handles = {l: h for h, l in zip(*axs[-1, 0].get_legend_handles_labels())}
     fig.legend(handles.values(), handles, loc="outside right upper", fontsize=9)

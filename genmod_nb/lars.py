@@ -509,7 +509,7 @@ def plot_resampled(
     at = grid(half, n)[0]
     axis, square = at[:n, 1], lambda f: np.exp(f).reshape(n, n).T
     log_pi, log_p = stats.norm.logpdf(at).sum(1), prior.log_prob(at)
-    fig, axs = plt.subplots(1, 4, figsize=(14.5, 3.7), layout="constrained")
+    fig, axs = plt.subplots(1, 4, figsize=(11.5, 3.1), layout="constrained")
     shown = {"proposal π(z)": log_pi, "acceptance a(z)": prior.log_a(at), "density p(z)": log_p}
     for ax, (title, f) in zip(axs, shown.items()):
         image = ax.imshow(square(f), origin="lower", extent=(-half, half) * 2, cmap="Greys")

@@ -342,7 +342,7 @@ def plot_pairs(
                        alpha=0.55, label=label)
         ax.set(xscale="log", yscale="log", xlabel=a, ylabel=b,
                xlim=(lows[a], highs[a]), ylim=(lows[b], highs[b]))
-    axs[0, 0].legend(fontsize=8, loc="upper left")
+    axs[0, 0].legend(fontsize=9, markerscale=2, loc="upper left")
     note = (f" ({dropped:.0%} of the generated rows have a loss of zero or less "
             "and are not drawn)" if dropped else "")
     if title or note: fig.suptitle(title + note, fontsize=10)

@@ -220,7 +220,7 @@ def plot_sigma(
 
     Points are means over seeds, bars reach from the 5 % to the 95 % quantile."""
     import matplotlib.pyplot as plt
-    fig, axs = plt.subplots(len(tables), 4, figsize=(14, 3.4 * len(tables)), squeeze=False,
+    fig, axs = plt.subplots(len(tables), 4, figsize=(11.5, 3.2 * len(tables)), squeeze=False,
                             layout="constrained")
     for line, (name, (train, test)) in zip(axs, tables.items()):
         mine = rows[rows.table == name]
@@ -298,6 +298,7 @@ def plot_size(
         ax.set(yticks=range(0, -len(labels), -1), title=f"σ = {sigma}".replace("= l", "l"),
                xlabel=score.replace("_f", ", f(z) alone").replace("_", " "))
         ax.set_yticklabels(labels if ax in axs[:, 0] else [])
+    fig.get_layout_engine().set(h_pad=0.12)
     return fig
 
 # %% ../nbs/04_sigma.ipynb #b1069894
@@ -495,7 +496,7 @@ def plot_search(
     axs[0].step(top.index, top, color="0.2", lw=1, where="post", label="best so far")
     axs[0].set(xlabel="trial", ylabel="validation log-likelihood (nats per row)",
                ylim=(top.max() - 2, top.max() + 0.1))
-    axs[0].legend(fontsize=8)
+    axs[0].legend(fontsize=9)
     importances(trials).plot.barh(ax=axs[1], color="#0b3c6f")
     axs[1].set(xlabel="importance (nats per row)")
     return fig

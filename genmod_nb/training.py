@@ -681,7 +681,9 @@ def restore(self: Checkpoint,
 _ONE_AT_A_TIME = threading.RLock()
 
 @contextmanager
-def steady(seed: int): # yields a seeded `torch.Generator`
+def steady(
+    seed: int, # of everything random within
+): # yields a seeded `torch.Generator`
     """Within: seeded, one thread, float32, denormals flushed. Afterwards: everything as it was.
 
     What it sets is global to the process, so only one Python thread at a time is let in."""
@@ -1153,13 +1155,13 @@ def _on_workers(tables):
 def spread(
     f,            # a function of the arguments in a task
     tasks: list,  # tuples of arguments
-    n_jobs: int,  # worker processes; 1 works here, unless there is a cluster
+    n_jobs: int,  # worker processes; 1 works here
     tables=(),    # which of the arguments are tables
 ): # yields what f returns, in the order in which it is done
     "Call a function with many arguments, by joblib's active backend; see `joblib.parallel_config`"
     backend, _ = get_active_backend()
     calls = (delayed(f)(*task) for task in tasks)
-    if n_jobs == 1 and _cluster() is None: yield from (f(*task) for task in tasks)
+    if n_jobs == 1: yield from (f(*task) for task in tasks)
     elif backend.supports_return_generator:
         with _on_workers(tables):
             yield from Parallel(n_jobs, return_as="generator_unordered")(calls)
@@ -1224,8 +1226,8 @@ def distinct(
 
 def _run(tasks, jobs, tables):
     "Yield (index, fitted model) from all tasks, here or in worker processes"
-    alone = jobs == 1 and _cluster() is None
-    for pairs in spread(_fit_each if alone else _fit_queue, tasks, jobs, tables): yield from pairs
+    fit = _fit_each if jobs == 1 else _fit_queue
+    for pairs in spread(fit, tasks, jobs, tables): yield from pairs
 
 # %% ../nbs/02_training.ipynb #fe2038e5
 def fit_many(
@@ -1467,6 +1469,8 @@ def _history(about, numbers):
     "A history from its two parts"
     h = pd.DataFrame(numbers, columns=["epoch", "step", "value", "code"])
     h = h.astype(dict(epoch=int, step=int, code=int))
+    if any(len(row) != len(about["columns"]) for row in about["data"]):
+        raise ValueError("history has labels of another length")
     labels, code = pd.DataFrame(about["data"], columns=about["columns"]), h.pop("code")
     if not code.between(0, len(labels) - 1).all(): raise ValueError("history has no such label")
     return pd.concat([h, labels.iloc[code].reset_index(drop=True)], axis=1)[about["order"]]

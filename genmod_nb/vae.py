@@ -587,7 +587,7 @@ def plot_architecture(self: VAE): # a figure
                         arrowprops=dict(arrowstyle="->", color="0.4"))
         ax.scatter([k] * len(ys(width)), ys(width), s=70, color=colour, zorder=2)
         ax.text(k, -1.3, f"{label}\n{width}" + (" wide" if hidden else ""),
-                ha="center", va="top", fontsize=9)
+                ha="center", va="top", fontsize=11)
     ax.set(ylim=(-1.75, 1.15))
     ax.axis("off")
     ax.grid(False)

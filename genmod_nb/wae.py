@@ -200,7 +200,7 @@ def plot_lambda(
     VAE with the same σ."""
     import matplotlib.pyplot as plt
     rows = rows[(rows.schedule == "constant") & (rows.failure == "")]
-    fig, axs = plt.subplots(1, 4, figsize=(14, 3.8), layout="constrained")
+    fig, axs = plt.subplots(1, 4, figsize=(11.5, 3.4), layout="constrained")
     for ax, score in zip(axs, ("anderson_darling", "kendall_error", "kl", "copula")):
         for (divergence, sigma), (colour, look) in _LOOKS.items():
             group = rows[(rows.divergence == divergence) & (rows.sigma == sigma)].groupby("lam")
