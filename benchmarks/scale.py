@@ -5,7 +5,7 @@
                                        # the tables go to benchmarks/results, where the book reads them
 
 `study`: the same models are fitted by one and by two worker processes of one thread of a cluster, over TCP, into a fresh store;
-the shape has been compiled and the workers have started before. Every size is timed twice, in turn.
+the workers have started before, and nothing is compiled. Every size is timed twice, in turn.
 `rows`: each step runs in a process of its own, so that its peak memory is its own.
 """
 import itertools
@@ -28,13 +28,12 @@ def study(fits=(16, 32, 64), workers=(1, 2), repeats=2):
     from genmod_nb.training import Store, fit_many
     from genmod_nb.vae import VAE
     train, rows, seeds = load_losses()[0], [], itertools.count()
-    models = lambda n: [VAE(random_state=next(seeds), compile=True, max_epochs=100, progress=False) for _ in range(n)]
+    models = lambda n: [VAE(random_state=next(seeds), compile=False, max_epochs=60, progress=False) for _ in range(n)]
     with (LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client,
           tempfile.TemporaryDirectory() as folder):
         addresses = list(client.scheduler_info()["workers"])
         with joblib.parallel_config(backend="dask"):
-            for n in fits:
-                fit_many(models(n), train, progress=False)
+            fit_many(models(16), train, progress=False)
         for repeat, n, w in itertools.product(range(repeats), fits, workers):
             with joblib.parallel_config(backend="dask", workers=addresses[:w]):
                 start = time.perf_counter()

@@ -281,6 +281,7 @@ def _scores(real, fake, train, names, random_state):
         values |= copying.add_prefix("novelty_").to_dict()
     return values
 
+# %% ../nbs/01_metrics.ipynb #f074bf96
 def scorecard(
     real,                  # real rows that the model has not seen, shape (n, d)
     fake,                  # generated rows, shape (m, d), same columns

@@ -868,6 +868,7 @@ def _summary(self, X):
         for _ in _checked(X, self.margins == "raw") if is_large(X) else (): pass
         raise
 
+# %% ../nbs/02_training.ipynb #f7f96d96
 @patch
 def _prepare(self: Generator, X, laws=None):
     """Check everything, fit the margins, and return the `Member` to train.
@@ -993,6 +994,7 @@ def sample(self: Generator,
     parts = list(self.sample_pieces(n_samples, random_state))
     return np.concatenate(parts) if self.columns_ is None else pd.concat(parts)
 
+# %% ../nbs/02_training.ipynb #ad4b813a
 @patch
 def sample_to(self: Generator,
     path,                # a .csv or .parquet file to write
@@ -1168,6 +1170,7 @@ def spread(
     else:           # multiprocessing's and Ray's return a list: in waves
         while wave := list(itertools.islice(calls, n_jobs)): yield from Parallel(n_jobs)(wave)
 
+# %% ../nbs/02_training.ipynb #751d6da9
 def _workers(models, tables, n_jobs):
     "The number of worker processes"
     if n_jobs is not None: return effective_n_jobs(n_jobs)
