@@ -674,6 +674,8 @@ def open_losses(
     Raises what `read_losses` raises."""
     path = Path(path)
     suffix = path.suffix.lower() in (".parquet", ".pq")
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise ValueError(f"{path}: no .parquet file in this folder")
     try:
         if path.is_dir() or (suffix and pyarrow.parquet.read_metadata(path).num_rows > LARGE):
             data = pyarrow.dataset.dataset(path, format="parquet")

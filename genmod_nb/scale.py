@@ -14,7 +14,7 @@ from scipy import optimize
 def fit_cost(
     times: pd.DataFrame, # one row per run; columns workers, fits, seconds
 ) -> pd.Series: # start, work, client: t_0, s and c of the cost model, in seconds
-    """Return the parts of seconds = start + work * fits / workers + client * fits (@eq-cost).
+    """Return the parts of seconds = start + work * fits / workers + client * fits.
 
     Relative errors are least, and no part is negative (Lawson and Hanson 1995)."""
     parts = np.column_stack([np.ones(len(times)), times.fits / times.workers, times.fits])

@@ -115,7 +115,7 @@ def requests(losses, model, tmp_path):
     return [
         (fit("missing.csv"), "missing.csv"), (fit("empty.csv"), "empty"), (fit("blank.csv"), "empty"), (fit("head.csv"), "n_samples=0"),
         (fit("ragged.csv"), "ragged.csv"), (fit("binary.csv"), ""), (fit("fake.parquet"), "fake.parquet"), (fit("losses.xlsx"), ".xlsx"),
-        (fit("model"), "no such file"), (["fit", losses], "--out"), (["fit", losses, "--out", tmp_path / "file" / "m"], "file"),
+        (fit("model"), "no .parquet file"), (["fit", losses], "--out"), (["fit", losses, "--out", tmp_path / "file" / "m"], "file"),
         (["fit", losses, "--out", tmp_path / "foreign", "--epochs", 1, "--model", "oracle"], "oracle"),
         (["fit", losses, "--out", tmp_path / "m", "--epochs", 0], "max_epochs"), (["fit", losses, "--out", tmp_path / "m", "--param", "depth=3"], "depth"),
         (["fit", losses, "--out", tmp_path / "m", "--param", "latent_dim"], "name=value"),
