@@ -321,13 +321,17 @@ def _average(self: EnsembleModule, method, average, x, generator, scalars, state
                                 for member, s in own])) - log_slope
 
 @patch
-def log_prob(self: EnsembleModule, *given): # log p(x), shape (n,), in nats
+def log_prob(self: EnsembleModule,
+    *given, # as of `VAEModule.log_prob`
+): # log p(x), shape (n,), in nats
     "Return the log-density of the mixture at each row"
     mixture = lambda logs: logs.logsumexp(0) - math.log(len(logs))
     return self._average("log_prob", mixture, *given)
 
 @patch
-def elbo(self: EnsembleModule, *given): # shape (n,), in nats
+def elbo(self: EnsembleModule,
+    *given, # as of `VAEModule.elbo`
+): # shape (n,), in nats
     "Return the average of the members' bounds, which bounds that of the mixture"
     return self._average("elbo", lambda bounds: bounds.mean(0), *given)
 

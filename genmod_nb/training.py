@@ -15,6 +15,7 @@ import sqlite3, sys, tempfile, threading, time, warnings
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ import torch
 from fastcore.basics import patch
 from filelock import FileLock
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.externals.loky import get_reusable_executor
 from joblib.parallel import get_active_backend
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as from_bytes, save as to_bytes, save_file
@@ -1143,6 +1145,14 @@ def _cluster():
     backend, _ = get_active_backend()
     return backend if hasattr(backend, "client") else None
 
+@functools.cache
+def _dismiss(process):
+    """Joblib's processes of this machine end with the process that started them.
+
+    Left alone, they keep one that multiprocessing started waiting for five idle minutes."""
+    end = lambda: get_reusable_executor().shutdown(kill_workers=True)
+    Finalize(None, end, exitpriority=100)
+
 @contextmanager
 def _on_workers(tables):
     "Within: every worker of a Dask cluster has the tables, and joblib knows it"
@@ -1150,6 +1160,7 @@ def _on_workers(tables):
     if cluster is not None and own:
         sent = cluster.client.scatter(list(own.values()), broadcast=True)
         cluster.data_futures.update(zip(own, sent))
+    if cluster is None: _dismiss(os.getpid())
     try: yield
     finally:
         for k in own if cluster is not None else (): cluster.data_futures.pop(k, None)

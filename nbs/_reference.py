@@ -60,6 +60,13 @@ def shared(sym, comments):
             if a.lineno == b.lineno and b.lineno < definition.body[0].lineno and comments.get(b.arg)}
 
 
+def defaults(sym):
+    """{parameter: its default value as the code states it} of a function."""
+    arguments = ast.parse(textwrap.dedent(inspect.getsource(sym))).body[0].args
+    last = arguments.args[len(arguments.args) - len(arguments.defaults):]
+    return {a.arg: ast.unparse(value) for a, value in zip(last, arguments.defaults)}
+
+
 def fields(sym):
     """The comments of the fields of a named tuple."""
     source = textwrap.dedent(inspect.getsource(sym)).splitlines() if hasattr(sym, "_fields") else []
@@ -122,14 +129,17 @@ class Reference(BasicMarkdownRenderer):
         self.versions = versions or [sym]
 
     def call(self):
-        """The signature without annotations."""
+        """The signature without annotations. A long default, such as a table of models, goes by the name that the code gives it."""
         if isinstance(self.versions[0], property) or self.sig is None:
             return self.nm
+        function = implementation(self.versions[0])
+        stated = defaults(function) if inspect.isfunction(function) else {}
         stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
         # an object without a text of its own is written as its class, not as its place in memory
         written = lambda value: shown(value) if callable(value) else re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1()", repr(value))
-        given = [f"{stars.get(p.kind, '')}{p.name}{'' if p.default is p.empty else '=' + written(p.default)}"
-                 for p in self.sig.parameters.values() if p.name not in ("self", "cls")]
+        values = {n: written(p.default) for n, p in self.sig.parameters.items() if p.default is not p.empty}
+        values = {n: "=" + (stated.get(n, value) if len(value) > 60 else value) for n, value in values.items()}
+        given = [f"{stars.get(p.kind, '')}{p.name}{values.get(p.name, '')}" for p in self.sig.parameters.values() if p.name not in ("self", "cls")]
         return "\n".join(textwrap.wrap(f"{self.nm}({', '.join(given)})", 88, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
     def table(self, comments):

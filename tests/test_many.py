@@ -149,6 +149,21 @@ def test_killed_studies_lose_nothing(tables, tmp_path, jobs):
         assert a == pytest.approx(b, rel=1e-5)
 
 
+NESTED = """
+import multiprocessing, sys, time
+from genmod_nb.training import spread
+inner = multiprocessing.get_context("fork").Process(target=lambda: list(spread(time.sleep, [(2,), (2,)], 2)))
+inner.start()
+inner.join(60)
+sys.exit(inner.exitcode if not inner.is_alive() else inner.kill() or "still waiting")
+"""
+
+
+def test_workers_end_with_the_process_that_started_them():
+    """Also where multiprocessing started that one: it joins its children before joblib would let them go."""
+    subprocess.run([sys.executable, "-c", NESTED], check=True, timeout=120)
+
+
 @pytest.mark.parametrize("bad", [lambda t: t.f1, lambda t: t.assign(f2=np.nan), lambda t: t[["f1"]], lambda t: t.assign(f3="x")])
 def test_bad_tables_are_refused_before_anything_is_trained(tables, tmp_path, bad):
     store = Store(tmp_path / "s.db")
