@@ -130,6 +130,8 @@ const views = [[1440, 900, "light"], [390, 844, "dark"]];
 async function view([width, height, colorScheme]) {
   await page.setViewportSize({ width, height });
   await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+  // the page hears of its new size with the next frame
+  await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
 }
 for (here of pages) {
   report[here] = {};

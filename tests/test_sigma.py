@@ -181,7 +181,7 @@ def test_a_search_learns_from_four_fifths_and_chooses_by_the_rest(tables, small_
     train, learned, chosen = tables[0], [], []
     fit, held_out = chapter.fit_many, chapter._held_out
     monkeypatch.setattr(chapter, "fit_many", lambda models, X, **kw: learned.append(X) or fit(models, X, **kw))
-    monkeypatch.setattr(chapter, "_held_out", lambda model, rows: chosen.append(rows) or held_out(model, rows))
+    monkeypatch.setattr(chapter, "_held_out", lambda model, train, rows: chosen.append(rows) or held_out(model, train, rows))
     search(train, 2, seeds=range(2), n_jobs=1, progress=False)
     for a in learned:
         for b in chosen:
@@ -206,10 +206,12 @@ def test_arguments_of_a_trial_build_a_model():
     assert model.encoder == (16, 16) and model.sigma == 0.3 and model.max_epochs == 7
 
 
-def test_a_killed_study_goes_on(tmp_path):
+def test_a_killed_study_goes_on(tables, tmp_path):
     """SIGKILL in the middle of `genmod study`: what was finished stays, and the second run completes the rest."""
     code = "import sys; from genmod_nb.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "study", "sigma", "--out", str(tmp_path), "--seeds", "1", "--epochs", "60", "--jobs", "2", "--quiet"]
+    tables[0].head(200).to_csv(tmp_path / "mine.csv")
+    command = [sys.executable, "-c", code, "study", "sigma", "--out", str(tmp_path), "--data", str(tmp_path / "mine.csv"),
+               "--seeds", "2", "--epochs", "60", "--jobs", "2", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True)
     count = lambda: len(Store(tmp_path / "fits.db").table()) if (tmp_path / "fits.db").exists() else 0
     while process.poll() is None and not count():
