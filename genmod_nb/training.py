@@ -1165,6 +1165,7 @@ def _on_workers(tables):
     finally:
         for k in own if cluster is not None else (): cluster.data_futures.pop(k, None)
 
+# %% ../nbs/02_training.ipynb #1938dcbe
 def spread(
     f,            # a function of the arguments in a task
     tasks: list,  # tuples of arguments
