@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REAL', 'FAKE', 'TICKERS', 'WIDEST', 'CLIP', 'MARGINS', 'LARGE', 'load_losses', 'plot_correlations', 'plot_margins',
            'LossLaw', 'simulate_losses', 'check_losses', 'read_losses', 'Margin', 'RawMargin', 'LogMargin', 'fit_gpd',
-           'GaussianMargin', 'Margins', 'give_back_memory', 'is_large', 'table_shape', 'pieces', 'random_rows',
-           'open_losses', 'whole_file', 'write_table']
+           'GaussianMargin', 'Margins', 'give_back_memory', 'keep_memory', 'is_large', 'table_shape', 'pieces',
+           'random_rows', 'open_losses', 'whole_file', 'write_table']
 
 # %% ../nbs/00_data.ipynb #643a9b1d
 import csv, ctypes, gzip, os, re, tempfile
@@ -613,6 +613,15 @@ LARGE = 500_000    # rows; a table of more is read in pieces, and summarised by 
 def give_back_memory():
     "Return to the system what the C library keeps for later; nothing, where it cannot be asked"
     with suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
+
+def keep_memory():
+    """Let glibc keep up to 64 MB that were freed, and take 32 MB at once from what it keeps.
+
+    It would come to these values by itself, but not where `MALLOC_TRIM_THRESHOLD_` is set."""
+    trim_threshold, mmap_threshold = -1, -3     # their numbers in malloc.h
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(trim_threshold, 2 ** 26)
+        ctypes.CDLL(None).mallopt(mmap_threshold, 2 ** 25)
 
 def is_large(
     X, # a DataFrame, an array or a pyarrow `Dataset`

@@ -40,7 +40,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large, pieces,
+from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large, keep_memory, pieces,
                             random_rows, table_shape, write_table)
 
 # %% ../nbs/02_training.ipynb #23448662
@@ -1166,6 +1166,11 @@ def _on_workers(tables):
         for k in own if cluster is not None else (): cluster.data_futures.pop(k, None)
 
 # %% ../nbs/02_training.ipynb #1938dcbe
+def _work(f, *task):
+    "One task of `spread`, in a worker"
+    keep_memory()
+    return f(*task)
+
 def spread(
     f,            # a function of the arguments in a task
     tasks: list,  # tuples of arguments
@@ -1174,7 +1179,7 @@ def spread(
 ): # yields what f returns, in the order in which it is done
     "Call a function with many arguments, by joblib's active backend; see `joblib.parallel_config`"
     backend, _ = get_active_backend()
-    calls = (delayed(f)(*task) for task in tasks)
+    calls = (delayed(_work)(f, *task) for task in tasks)
     if n_jobs == 1: yield from (f(*task) for task in tasks)
     elif backend.supports_return_generator:
         with _on_workers(tables):

@@ -224,6 +224,7 @@ def study():
     return evaluation_study(models=FAST, seeds=range(2), n_law=1, n_tables=3, n_jobs=1, max_epochs=2, progress=False)
 
 
+@pytest.mark.xdist_group("study")
 def test_evaluation_study(study):
     assert list(study.groupby("table", sort=False).size()) == [6, 4] and (study.failure == "").all()
     assert set(study[study.table == "law"].model) == {*FAST, "Truth"}
@@ -237,6 +238,7 @@ def test_evaluation_study(study):
     assert row.expected_anderson_darling == pytest.approx(np.mean([anderson_darling(test, f) for f in fakes]))
 
 
+@pytest.mark.xdist_group("study")
 def test_paired_widens_where_tables_share_rows(study):
     gap = paired(study, "Vine", "copula")
     assert set(gap.index.get_level_values("model")) <= {"Ensemble", "Truth"}
@@ -249,6 +251,7 @@ def test_paired_widens_where_tables_share_rows(study):
     assert narrow.high - narrow["mean"] == pytest.approx(stats.t.ppf(0.975, 1) * apart.std() * np.sqrt(1 / 2))
 
 
+@pytest.mark.xdist_group("study")
 def test_summary_marks_the_report(study):
     table = summary(study[study.table == "real"], report=True)
     lines = [f"report: {name} †" for name in REPORT]
@@ -256,6 +259,7 @@ def test_summary_marks_the_report(study):
     assert table.anderson_darling[lines[0]] == "2.13" and table.kendall_error[lines[0]] == "0.25" and table.copula[lines[0]] == ""
 
 
+@pytest.mark.xdist_group("study")
 def test_pictures(study):
     assert len(plot_frontier(study).axes) == 4
 

@@ -236,12 +236,14 @@ def compared(tables):
         return compare(models, *tables, seeds=[3, 1], n_jobs=1, progress=False)
 
 
+@pytest.mark.xdist_group("compared")
 def test_rows_are_in_the_order_of_models_and_seeds(compared):
     assert list(compared) == ["model", "seed", "failure", *IDEALS, *EXPECTED, "fit_seconds", "sample_rate"]
     assert list(compared.model.unique()) == ["VAE", "diverging", "Independent", "GAN", "elsewhere", "broken"]
     assert list(compared.seed) == [3, 1] * 6
 
 
+@pytest.mark.xdist_group("compared")
 def test_failures_are_rows(compared):
     by = compared.set_index("model")
     assert by.failure["diverging"].str.contains("not finite").all() and by.failure["broken"].str.contains("NaN").all()
@@ -250,12 +252,14 @@ def test_failures_are_rows(compared):
     assert (fine.failure == "").all() and fine[[k for k in IDEALS if k != "copula"]].notna().all(axis=None)
 
 
+@pytest.mark.xdist_group("compared")
 def test_copula_only_where_there_is_a_density(compared):
     known = compared.set_index("model").copula.notna()
     assert known["VAE"].all() and known["Independent"].all()
     assert not known["GAN"].any() and not known["elsewhere"].any()
 
 
+@pytest.mark.xdist_group("compared")
 def test_seconds_only_where_fitted_alone(compared, tables):
     by = compared.set_index("model")
     assert by.fit_seconds["VAE"].isna().all() and (by.fit_seconds["Independent"] > 0).all()
@@ -325,6 +329,7 @@ def test_one_seed_ranks_nothing():
     assert list(summary(rows).copula) == ["1 (1)", "0.5 (1)"]
 
 
+@pytest.mark.xdist_group("compared")
 def test_summary(compared, tables):
     floors = noise_floor(pd.concat(tables), 720, 537, 5, progress=False)
     table = summary(compared, floors)

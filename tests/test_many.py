@@ -124,11 +124,11 @@ fit_many(models, load_losses()[0], n_jobs=int(sys.argv[2]), store=Store(sys.argv
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_killed_studies_lose_nothing(tables, tmp_path, jobs):
-    """Three kills at random moments; every finished fit stays, none is done twice, the result is that of a quiet run."""
+def test_killed_studies_lose_nothing(tables, tmp_path, jobs, full):
+    """Kills at random moments; every finished fit stays, none is done twice, the result is that of a quiet run."""
     path, rng, kept = tmp_path / "s.db", np.random.default_rng(jobs), set()
     command = [sys.executable, "-c", STUDY, str(path), str(jobs)]
-    for _ in range(3):
+    for _ in range(10 if full else 3 // jobs):
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         while process.poll() is None and (not path.exists() or len(Store(path)) <= len(kept)):
             time.sleep(0.02)
