@@ -12,15 +12,15 @@ from scipy import optimize
 
 # %% ../nbs/09_scale.ipynb #cc95d7be
 def fit_cost(
-    times: pd.DataFrame, # one row per run; columns workers, fits, seconds
+    times: pd.DataFrame, # runs that wait for the workers; columns workers, fits, seconds
+    brief: pd.DataFrame, # runs that wait for the client; columns fits, client (its CPU seconds)
 ) -> pd.Series: # start, work, client: t_0, s and c of the cost model, in seconds
-    """Return the parts of seconds = start + work * fits / workers + client * fits.
+    """Return the parts of seconds = start + fits * max(work / workers, client).
 
     Relative errors are least, and no part is negative (Lawson and Hanson 1995)."""
-    parts = np.column_stack([np.ones(len(times)), times.fits / times.workers, times.fits])
-    seconds = times.seconds.to_numpy()
-    found, _ = optimize.nnls(parts / seconds[:, None], np.ones(len(times)))
-    return pd.Series(found, ["start", "work", "client"])
+    parts = np.column_stack([np.ones(len(times)), times.fits / times.workers])
+    (start, work), _ = optimize.nnls(parts / times[["seconds"]].to_numpy(), np.ones(len(times)))
+    return pd.Series(dict(start=start, work=work, client=(brief.client / brief.fits).mean()))
 
 def study_seconds(
     cost: pd.Series, # as `fit_cost` returns it
@@ -28,7 +28,7 @@ def study_seconds(
     workers, # number of workers
 ): # seconds
     "Return how long a study takes"
-    return cost.start + cost.work * fits / workers + cost.client * fits
+    return cost.start + fits * np.maximum(cost.work / workers, cost.client)
 
 def workers_needed(
     cost: pd.Series, # as `fit_cost` returns it
@@ -36,5 +36,5 @@ def workers_needed(
     hours: float,    # in which they should be done
 ) -> float: # a whole number; infinite if the client alone takes longer
     "Return how many workers a study needs to be done in time"
-    left = 3600 * hours - cost.start - cost.client * fits
-    return max(np.ceil(cost.work * fits / left), 1.0) if left > 0 else np.inf
+    left = 3600 * hours - cost.start
+    return max(np.ceil(cost.work * fits / left), 1.0) if left > cost.client * fits else np.inf
