@@ -93,7 +93,7 @@ def plot_margins(
         grid = np.geomspace(np.quantile(X[c], 0.05), 3 * X[c].max(), 200)
         for (label, sf), style in zip((curves or {}).items(), ("-", "--", ":")):
             ax.loglog(grid, sf[c](grid), style, color="0.35", lw=1.4, label=label)
-        ax.set(xlabel=f"loss {c} (log-return)", ylim=(0.3 / len(X), 1.3), xlim=(grid[0], grid[-1]))
+        ax.set(xlabel=f"loss {c}", ylim=(0.3 / len(X), 1.3), xlim=(grid[0], grid[-1]))
     axs[0, 0].set_ylabel("P(loss > x)")
     axs[0, 0].legend(loc="lower left", fontsize=9)
     return fig

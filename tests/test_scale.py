@@ -1,4 +1,5 @@
 """More than one machine, and machines that die: a cluster of real processes over TCP, stores that many write to, disks that are full."""
+import json
 import os
 import resource
 import signal
@@ -169,6 +170,39 @@ def test_killed_clients(client, tables, tmp_path, full):
     assert kills and len(kept) < 80
     subprocess.run([sys.executable, "-c", script, store.path], check=True, timeout=SOON)
     assert kept.items() <= rows_of(store).items() and len(store) == 80
+
+
+def test_a_killed_scheduler(tmp_path, full):
+    """SIGKILL to the scheduler: the client says so, and the same call on another cluster goes on from the store."""
+    if not full:
+        pytest.skip("only with --full")
+    store, kept = Store(tmp_path / "s.db"), {}
+    for kill in (True, False):
+        file = tmp_path / f"scheduler-{kill}.json"
+        dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
+        scheduler = subprocess.Popen(dask, stderr=subprocess.DEVNULL)
+        wait_until(file.exists)
+        dask = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nworkers", "2", "--nthreads", "1", "--no-dashboard"]
+        workers = subprocess.Popen(dask, stderr=subprocess.DEVNULL, start_new_session=True)
+        script = CLIENT.format(tests=os.path.dirname(__file__), address=json.loads(file.read_text())["address"])
+        client = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.PIPE, text=True)
+        if kill:
+            wait_until(lambda: len(store) > 2)
+            scheduler.kill()
+        said = client.communicate(timeout=SOON)[1]
+        scheduler.kill()
+        os.killpg(workers.pid, signal.SIGKILL)
+        if kill:
+            assert client.returncode == 1 and "lost the connection to the scheduler" in said
+            kept = rows_of(store)
+    assert client.returncode == 0 and 0 < len(kept) < 80 == len(store) and kept.items() <= rows_of(store).items()
+
+
+def wait_until(ready):
+    start = time.time()
+    while not ready():
+        assert time.time() - start < SOON
+        time.sleep(0.02)
 
 
 WRITER = """
