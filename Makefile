@@ -11,7 +11,7 @@ ENV    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 help:
 	@echo "make report   run every notebook on the real table, build the book, print the headline table"
 	@echo "make test     run every notebook's cells as tests, then tests/"
-	@echo "make faults   kill workers, fill disks, send 100,000 bad inputs and ten million rows (about an hour)"
+	@echo "make faults   kill workers, fill disks, send 100,000 bad inputs and ten million rows (about half an hour)"
 	@echo "make docs     build the book from the stored outputs (with Quarto where it is installed)"
 	@echo "make export   write genmod_nb/ from the notebooks, and clean them"
 	@echo "make clean    remove everything that was built"
