@@ -40,8 +40,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large, keep_memory, pieces,
-                            random_rows, table_shape, write_table)
+from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large,
+                            keep_memory, pieces, random_rows, table_shape, write_table)
 
 # %% ../nbs/02_training.ipynb #23448662
 class Player(NamedTuple):
