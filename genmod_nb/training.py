@@ -1158,7 +1158,8 @@ def _on_workers(tables):
     "Within: every worker of a Dask cluster has the tables, and joblib knows it"
     cluster, own = _cluster(), {id(X): X for X in tables}
     if cluster is not None and own:
-        sent = cluster.client.scatter(list(own.values()), broadcast=True)
+        # under names of their own: those of a client that died may be forgotten at any moment
+        sent = cluster.client.scatter(list(own.values()), broadcast=True, hash=False)
         cluster.data_futures.update(zip(own, sent))
     if cluster is None: _dismiss(os.getpid())
     try: yield
