@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# KaTeX beside the notebooks, from where Quarto's pages load it
+KATEX  := nbs/katex/katex.min.css
 # One thread a process: on matrices this small, more threads are slower.
 ENV    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -22,30 +24,32 @@ $(STAMP): settings.ini setup.py constraints.txt package.json
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt "$$(sed -n 's/^torch==.*/&/p' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e ".[data,baselines,search,scale,dev]"
-	@if command -v npm >/dev/null; then npm install --no-package-lock --no-audit --no-fund --loglevel=error; \
-	 else echo "npm is not installed: the book's equations will be MathML, and it will have no search"; fi
 	@touch $(STAMP)
 
-install: $(STAMP)
+$(KATEX): package.json
+	@if command -v npm >/dev/null; then \
+	   npm install --no-package-lock --no-audit --no-fund --loglevel=error && mkdir -p nbs/katex/fonts && \
+	   cp node_modules/katex/dist/fonts/*.woff2 nbs/katex/fonts && \
+	   cp node_modules/katex/dist/katex.min.js node_modules/katex/dist/katex.min.css nbs/katex && touch $(KATEX); \
+	 else echo "npm is not installed: the offline book's equations will be MathML, it will have no search, and Quarto's book cannot be built"; fi
 
-report: $(STAMP)
+install: $(STAMP) $(KATEX)
+
+report: $(STAMP) $(KATEX)
 	@$(ENV) $(BIN)/python nbs/_offline/render.py --execute
 
-test: $(STAMP)
+test: $(STAMP) $(KATEX)
 	$(ENV) $(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 faults: $(STAMP)
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py
 
-docs: $(STAMP)
-	@# nbdev_docs would write the README anew from index.ipynb if it were the older of the two
-	@# and it would take what it processed last time from _proc/, though the reference depends on the modules too
-	@if command -v quarto >/dev/null; then \
-	   rm -rf _proc nbs/katex && mkdir -p nbs/katex/fonts && touch README.md && \
-	   cp node_modules/katex/dist/katex.min.css node_modules/katex/dist/katex.min.js nbs/katex && \
-	   cp node_modules/katex/dist/fonts/*.woff2 nbs/katex/fonts && $(BIN)/nbdev_docs; \
-	 else $(BIN)/python nbs/_offline/render.py; fi
+docs: $(STAMP) $(KATEX)
+	@# _proc/ is made anew: nbdev would take what it processed last time, though the reference depends on the modules too
+	@if ! command -v quarto >/dev/null; then $(BIN)/python nbs/_offline/render.py; \
+	 elif [ -f $(KATEX) ]; then rm -rf _proc && $(BIN)/nbdev_docs; \
+	 else echo "Quarto's book needs KaTeX for its equations: install npm, and run 'make docs' again"; exit 1; fi
 
 export: $(STAMP)
 	$(BIN)/nbdev_export

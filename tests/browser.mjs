@@ -1,7 +1,8 @@
 // Opens every page of a folder in headless Chromium and prints what is wrong with it, as JSON: {page: {check: [problem, ...]}}.
 //
 //     node tests/browser.mjs _docs            the offline edition, straight from the disk
-//     node tests/browser.mjs _docs --quarto   the Quarto book, from a server on this machine, without the checks of our own template
+//     node tests/browser.mjs _docs --quarto   the Quarto book, from a server on this machine, without the checks of our own template; each
+//                                             page once as on the internet (require.js and jQuery are answered), and once without a network
 //     ... --shots FOLDER                      writes pictures of every page as well, narrow and wide, light and dark
 //
 // The exit status is 0 if all is well, 1 if not, and 3 if there is no Chromium.
@@ -50,6 +51,11 @@ function look(ours) {
     if (!/(Figure|Table)\s[\dA-Z.]+\S*\s+\S/.test(caption?.textContent ?? "")) say("figures", `no caption: ${e.id}`);
   }
 
+  for (const e of document.querySelectorAll("main pre")) {
+    const box = e.closest("div.sourceCode") ?? e, over = Math.max(box.scrollWidth - box.clientWidth, e.scrollWidth - e.clientWidth);
+    if (over > 1) say("code", `cut off by ${over} px: ${name(e)}`);
+  }
+
   const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
   for (const id of new Set(ids.filter((id, i) => ids.indexOf(id) !== i))) if (ours) say("links", `identifier used twice: ${id}`);
   const links = [...document.querySelectorAll("a[href]")].filter(a => a.href && !a.href.startsWith("javascript:")).map(a => a.href);
@@ -61,6 +67,19 @@ function overflow() {
   if (document.documentElement.scrollWidth <= width) return [];
   const wide = [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1 && !e.closest("pre, .scroll"));
   return [`${document.documentElement.scrollWidth} px of ${width}: ${wide.slice(0, 3).map(e => e.tagName + "." + e.className).join(", ")}`];
+}
+
+// The names of functions in the navigation against what is behind them (WCAG: 4.5)
+function contrast() {
+  const numbers = text => text.match(/[\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+  const shown = [...document.querySelectorAll(":is(nav, .sidebar, header) code")].filter(e => e.checkVisibility());
+  return [...new Set(shown.map(e => {
+    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
+    return ratio < 4.5 ? `${ratio.toFixed(1)}:1 in ${e.closest("[id]")?.id ?? "the navigation"}: ${e.textContent}` : "";
+  }))].filter(Boolean);
 }
 
 // ---------------------------------------------------------------- the keyboard and the search, on our own template
@@ -107,8 +126,11 @@ async function keyboard(page) {
 const types = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml", ".woff2": "font/woff2" };
 const server = createServer((request, answer) => {
   const path = join(root, decodeURIComponent(new URL(request.url, "http://localhost").pathname));
+  if (request.url === "/favicon.ico") return answer.writeHead(204).end();     // Chromium's own request, not the page's
   if (!path.startsWith(root) || !existsSync(path)) return answer.writeHead(404).end();
   answer.writeHead(200, { "content-type": types[extname(path)] ?? "application/octet-stream" });
+  // the scripts that are answered below are the same, but not byte by byte
+  if (extname(path) === ".html") return answer.end(readFileSync(path, "utf8").replace(/ integrity="[^"]*"/g, ""));
   createReadStream(path).pipe(answer);
 });
 await new Promise(done => options.quarto ? server.listen(0, "127.0.0.1", done) : done());
@@ -119,7 +141,13 @@ const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "
 const report = {}, seen = {};
 const page = await (await browser.newContext({ reducedMotion: "reduce" })).newPage();
 page.setDefaultTimeout(60000);     // a busy machine is no defect of a page
-let here;
+let here, online = true;
+const elsewhere = { "require": "requirejs/require.js", "jquery": "jquery/dist/jquery.min.js" };
+await page.route(url => /^https?:/.test(url) && !url.href.startsWith(base), route => {
+  const name = Object.keys(elsewhere).find(n => new URL(route.request().url()).pathname.includes(`/${n}.`));
+  if (!online || !name) return route.abort();
+  return route.fulfill({ path: require.resolve(elsewhere[name]), contentType: "text/javascript", headers: { "access-control-allow-origin": "*" } });
+});
 const say = (check, problem) => ((report[here] ??= {})[check] ??= []).push(problem);
 page.on("console", message => { if (message.type() === "error") say("console", message.text()); });
 page.on("pageerror", error => say("console", String(error)));
@@ -145,7 +173,16 @@ for (here of pages) {
     await view(v);
     for (const problem of await page.evaluate(overflow)) say("width", `at ${v[0]} px, ${problem}`);
   }
-  if (options.quarto) continue;
+  if (options.quarto) {
+    for (const problem of await page.evaluate(contrast)) say("contrast", `light, ${problem}`);
+    await view([1440, 900, "dark"]);
+    for (const problem of await page.evaluate(contrast)) say("contrast", `dark, ${problem}`);
+    online = false;
+    await page.reload();
+    online = true;
+    for (const problem of (await page.evaluate(look, false)).problems.equations ?? []) say("equations", `without a network, ${problem}`);
+    continue;
+  }
   // the thousands of parts of code and equations are made alike on every page: looked at on one, and elsewhere as a word each
   if (here !== pages[0]) await page.evaluate(() => {
     document.querySelectorAll("pre code, .katex").forEach(e => { e.textContent = "word"; });

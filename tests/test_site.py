@@ -133,9 +133,10 @@ def test_reference_lists_every_exported_name(site):
 
 
 PAGES = {
-    "index.qmd": "# A small book\n\n> Its front page.\n\nSee @sec-one, @tbl-one, @eq-one, @sec-own and @sec-last. [@known1999]\n",
+    "index.qmd": "# A small book {.unnumbered}\n\n> Its front page.\n\nSee @sec-one, @tbl-one, @eq-one, @sec-own and @sec-last. [@known1999]\n",
     "first.qmd": """---
-title: "First {#sec-own}"
+title: "# First {#sec-own}"
+description: "The *first* of two."
 ---
 
 ## A section {#sec-one}
@@ -165,6 +166,7 @@ def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     shutil.copytree(ROOT / "nbs" / "_offline", root / "nbs" / "_offline")
     (root / "_proc").mkdir()
+    shutil.copy(ROOT / "nbs" / "description.lua", root / "_proc")
     for name, text in PAGES.items():
         (root / "_proc" / name).write_text(text)
     code = [dict(cell_type="code", source=f"#| code-fold: {fold}\n#| code-summary: Behind\n1 + 1", outputs=[]) for fold in ("true", "show")]
@@ -189,6 +191,11 @@ def test_numbers_are_those_of_quarto(small):
     assert re.search(r'class="part"><span>The part</span>.*First.*Note.*References.*class="part"><span>Appendices</span>.*Last', small["index"])
 
 
+def test_descriptions_are_below_the_titles(small):
+    assert re.search(r'First</h1>\s*<div class="description">\s*<p>The <em>first</em> of two.</p>\s*</div>', small["first"])
+    assert 'class="description"' not in small["last"]
+
+
 def test_code_folds(small):
     assert '<details class="fold"><summary>Behind</summary>' in small["note"]
     assert '<details class="fold" open><summary>Behind</summary>' in small["note"]
@@ -209,7 +216,7 @@ def browser(site):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("check", ["console", "requests", "links", "raw syntax", "equations", "figures", "width", "accessibility", "keyboard"])
+@pytest.mark.parametrize("check", ["console", "requests", "links", "raw syntax", "equations", "figures", "code", "width", "accessibility", "keyboard"])
 def test_in_the_browser(browser, pages, check):
     assert sorted(browser) == sorted(pages)
     assert {page: found[check] for page, found in browser.items() if found.get(check)} == {}

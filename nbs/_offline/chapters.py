@@ -115,10 +115,9 @@ def chapter_markdown(path, images):
     front, m = {}, re.match(r"\s*---\n(.+?)\n---\n", text, flags=re.S)
     if m:
         front, text = yaml.safe_load(m[1]), text[m.end():]
-    if "description" in front:
-        text = f"::: {{.description}}\n{front['description']}\n:::\n\n{text}"
-    if "title" in front:
-        text = f"# {front['title']}\n\n{text}"
+    if "title" in front:     # as in Quarto, its attributes count only after a #
+        title = front["title"]
+        text = f"{title if title.startswith('#') else '# ' + title}\n\n{text}"
     return text, front
 
 

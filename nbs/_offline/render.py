@@ -30,23 +30,26 @@ HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 
 # ------------------------------------------------------------------ pages
 def read_book(book, processed, docs):
-    """The pages in reading order, numbered as Quarto numbers them: the front page without a number, appendices with letters."""
+    """The pages in reading order, numbered as Quarto numbers them: chapters that are not unnumbered, and appendices with letters."""
     groups = [(item["part"], item["chapters"]) if isinstance(item, dict) else ("", [item]) for item in book["chapters"]]
     counts, pages = {False: 0, True: 0}, []
     for part, names in groups + [("Appendices", book.get("appendices", []))]:
         for name in names:
             text, front = chapter_markdown(processed / name, docs / f"{Path(name).stem}_files")
             number, appendix = "", part == "Appendices"
-            if not name.startswith("index.") and ".unnumbered" not in headings(text)[0][1]:
+            if ".unnumbered" not in headings(text)[0][1]:
                 counts[appendix] += 1
                 number = ascii_uppercase[counts[True] - 1] if appendix else str(counts[False])
             pages.append(dict(name=name, part=part, number=number, text=text, front=front, page=f"{Path(name).stem}.html"))
     return pages
 
 
-def to_html(text, number, math, bibliography):
+def to_html(text, number, math, bibliography, description):
     """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula or name on one line."""
     args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
+    args += [f"--lua-filter={bibliography.parent / 'description.lua'}"]
+    if description:     # as front matter, so that it is markdown
+        text = f"---\n{yaml.safe_dump({'description': description}, allow_unicode=True)}---\n\n{text}"
     if number:
         args += ["--number-sections", f"--number-offset={int(number) - 1 if number.isdigit() else 0}"]
     fragment = pypandoc.convert_text(text, "html5", format="markdown+fenced_divs-smart+smart", extra_args=args)
@@ -159,7 +162,7 @@ def render(processed, docs):
         text = resolve(p["text"], labels, p["name"])
         if "{#refs}" in text:     # the list of references is that of the whole book
             text = f"---\nnocite: |\n  {', '.join('@' + k for k in cited)}\n---\n\n{text}"
-        fragment = to_html(text, p["number"], math, processed / config["bibliography"])
+        fragment = to_html(text, p["number"], math, processed / config["bibliography"], p["front"].get("description"))
         if "{#refs}" not in text:
             fragment = re.sub(r'<div id="refs".*\Z', "", fragment, flags=re.S)
             fragment = re.sub(r'href="#(ref-[\w-]+)"', r'href="references.html#\1"', fragment)
