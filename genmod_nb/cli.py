@@ -116,7 +116,7 @@ def score(
     train: Param("the rows that the model was fitted on: "
                  "adds novelty scores and the training floor", str) = None,
     out: Param("csv or parquet file to write the scores to as well", str) = None,
-    reps: int = 100, # repetitions behind the floor
+    reps: int = 400, # repetitions behind the floor
     seed: int = 0,   # seed of subsamples, folds and floors
     quiet: bool = False, # show no progress bar
 ):

@@ -700,7 +700,7 @@ BASELINES = {"Bootstrap": Bootstrap(), "Independent": Independent(),
              "Gaussian copula": GaussianCopula(), "Gaussian mixture": GaussianMixture(),
              "Vine": Vine()}
 NETWORKS = {
-    "VAE, as the report did": VAE(margins="raw", sigma=1.0, decoder_noise=False),
+    "VAE, the report's settings": VAE(margins="raw", sigma=1.0, decoder_noise=False),
     "VAE": VAE(),
     "WAE, W2": WAE(divergence="w2", lam=0.01, early_stopping=False),
     "WAE, MMD": WAE(divergence="mmd", lam=10.0, early_stopping=False),

@@ -257,21 +257,26 @@ DISTANCES = dict(anderson_darling=anderson_darling,
                  kendall_error=kendall_error,
                  tail_error=tail_error)
 
-def _floor(real, fake, train, reps, rng, progress):
-    "Scores of `DISTANCES` for reps perfect generators, one column each"
+def _distances(real, fake, names, random_state=0):
+    "The scores that have a floor: `DISTANCES`, and the first of them feature by feature"
+    values = {k: f(real, fake, random_state=random_state) for k, f in DISTANCES.items()}
+    each = anderson_darling(real, fake, per_feature=True, random_state=random_state)
+    return values | {f"anderson_darling {c}": v for c, v in zip(names, each)}
+
+def _floor(real, fake, train, names, reps, rng, progress):
+    "`_distances` of reps perfect generators, one column each"
     n, pool, rows = min(len(real), len(fake)), np.vstack([real, fake]), []
     for _ in tqdm(range(reps), desc="floor", delay=2, disable=not progress):
         if train is None: a, b = np.split(pool[rng.permutation(len(pool))[:2 * n]], 2)
         else: a, b = _at_most(real, n, rng), train[rng.randint(len(train), size=n)]
-        rows.append({k: f(a, b) for k, f in DISTANCES.items()})
-    return pd.DataFrame(rows, columns=list(DISTANCES))
+        rows.append(_distances(a, b, names))
+    columns = [*DISTANCES, *(f"anderson_darling {c}" for c in names)]
+    return pd.DataFrame(rows, columns=columns, dtype=float)
 
 # %% ../nbs/01_metrics.ipynb #8197e08b
 def _scores(real, fake, train, names, random_state):
     "Every score of two samples"
-    values = {k: f(real, fake, random_state=random_state) for k, f in DISTANCES.items()}
-    each = anderson_darling(real, fake, per_feature=True, random_state=random_state)
-    values |= {f"anderson_darling {c}": v for c, v in zip(names, each)}
+    values = _distances(real, fake, names, random_state)
     chi = np.abs(tail_dependence(real) - tail_dependence(fake)).to_numpy()
     values |= {"tail_dependence_error": chi[np.triu_indices(len(names), 1)].mean(),
                "energy_distance": energy_distance(real, fake, random_state=random_state),
@@ -286,14 +291,16 @@ def scorecard(
     real,                  # real rows that the model has not seen, shape (n, d)
     fake,                  # generated rows, shape (m, d), same columns
     train=None,            # the training rows: adds novelty, and the training floor
-    reps: int = 100,       # repetitions behind the floor
+    reps: int = 400,       # repetitions behind the floor
     max_rows: int = 10_000, # rows of each table that are used at most
     samples: int = 4,      # random samples of so many rows, if there are more
     random_state=0,        # seed of subsamples, folds and floors
     progress: bool = True, # show a bar if the floor takes more than two seconds
-) -> pd.DataFrame: # one row per score; columns value, floor (mean), floor_95 (95 % quantile), ideal
+) -> pd.DataFrame: # one row per score; columns value, floor, floor_95, met, ideal
     """Return all scores of a generated table, with the value that a perfect generator would reach.
 
+    `floor` and `floor_95` are the mean and the 95 % quantile of a perfect generator's score, and
+    `met` says whether the value is at most the latter; scores without a floor have an `ideal`.
     Where rows are left out, values are means over `samples` random samples, and a column `error`
     holds their standard error. Copies are looked for among 500,000 training rows at most."""
     real = random_rows(real)
@@ -307,10 +314,11 @@ def scorecard(
     values = pd.DataFrame([_scores(*two, train, names, seed) for two, seed in zip(drawn, seeds)])
     card = pd.DataFrame({"value": values.mean()})
     if not full: card["error"] = values.sem()
-    floor = _floor(*drawn[0], train, reps, check_random_state(random_state), progress)
+    floor = _floor(*drawn[0], train, names, reps, check_random_state(random_state), progress)
     card["floor"], card["floor_95"] = floor.mean(), floor.quantile(0.95)
-    ideal = dict.fromkeys(DISTANCES, "the floor")
-    ideal |= dict.fromkeys([f"anderson_darling {c}" for c in names], "about 2")
+    known = card.floor_95.notna()
+    card["met"] = (card.value <= card.floor_95).astype(object).where(known)
+    ideal = dict.fromkeys(floor, "the floor")
     ideal |= dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5",
                   novelty_ratio="1", novelty_copies="0")
     card["ideal"] = [ideal[k] for k in card.index]

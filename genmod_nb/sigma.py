@@ -26,7 +26,7 @@ from .vae import VAE, kl_normal
 def without_noise(
     model, # a fitted VAE
 ): # the same model, drawing f(z) alone
-    "Return a copy that samples without the decoder's noise, as the report did"
+    "Return a copy that samples f(z) alone, without the decoder's noise"
     bare = copy.copy(model).set_params(decoder_noise=False)
     bare.module_ = copy.deepcopy(model.module_)
     bare.module_.decoder_noise = False

@@ -69,17 +69,18 @@ function overflow() {
   return [`${document.documentElement.scrollWidth} px of ${width}: ${wide.slice(0, 3).map(e => e.tagName + "." + e.className).join(", ")}`];
 }
 
-// The names of functions in the navigation against what is behind them (WCAG: 4.5)
+// The names of functions in the navigation: as clear against what is behind them as WCAG asks (4.5), or as the words beside them
 function contrast() {
   const numbers = text => text.match(/[\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = e => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
-  const shown = [...document.querySelectorAll(":is(nav, .sidebar, header) code")].filter(e => e.checkVisibility());
-  return [...new Set(shown.map(e => {
-    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
-    return ratio < 4.5 ? `${ratio.toFixed(1)}:1 in ${e.closest("[id]")?.id ?? "the navigation"}: ${e.textContent}` : "";
-  }))].filter(Boolean);
+  const ratio = e => {
+    const [dark, bright] = [light(numbers(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => x - y);
+    return (bright + 0.05) / (dark + 0.05);
+  };
+  const dim = [...document.querySelectorAll(":is(nav, .sidebar, header) code")].filter(e => e.checkVisibility() && ratio(e) < Math.min(4.5, ratio(e.parentElement)));
+  return [...new Set(dim.map(e => `${ratio(e).toFixed(1)}:1 in ${e.closest("[id]")?.id ?? "the navigation"}: ${e.textContent}`))];
 }
 
 // ---------------------------------------------------------------- the keyboard and the search, on our own template
