@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REAL', 'FAKE', 'TICKERS', 'WIDEST', 'CLIP', 'MARGINS', 'LARGE', 'load_losses', 'plot_correlations', 'plot_margins',
            'LossLaw', 'simulate_losses', 'check_losses', 'read_losses', 'Margin', 'RawMargin', 'LogMargin', 'fit_gpd',
-           'GaussianMargin', 'Margins', 'give_back_memory', 'keep_memory', 'is_large', 'table_shape', 'pieces',
-           'random_rows', 'open_losses', 'whole_file', 'write_table']
+           'GaussianMargin', 'snapshot', 'refit', 'Margins', 'give_back_memory', 'keep_memory', 'is_large',
+           'table_shape', 'pieces', 'random_rows', 'open_losses', 'whole_file', 'write_table']
 
 # %% ../nbs/00_data.ipynb #643a9b1d
 import csv, ctypes, gzip, os, re, tempfile
@@ -539,6 +539,33 @@ def sound(self: GaussianMargin):
             and (s > 0).all() and 0 < self.sf_u < 1 and np.isclose(self.sf_u, 1 - F[-1])
             and self.beta > 0 and 0 < self.xi < 1 and self.unit > 0 and 0 < self.clip < k[2])
 
+# %% ../nbs/00_data.ipynb #f17a0002
+def _arguments(model):
+    "What an estimator holds that no fit has left"
+    return {k: v for k, v in vars(model).items() if k.startswith("_") or not k.endswith("_")}
+
+def snapshot(
+    model, # an estimator
+): # another one, with the same arguments and the same fit
+    "Return an estimator that holds what this one holds now, whatever a later fit makes of it"
+    now = object.__new__(type(model))
+    now.__dict__.update(vars(model))
+    return now
+
+def refit(
+    model, # an estimator
+    train, # called with a copy of it that has its arguments, and no fit
+): # the estimator
+    """Return the estimator with the fit that `train` leaves in the copy, taken over as a whole.
+
+    Whatever `train` raises, the estimator stays as it was."""
+    fresh = object.__new__(type(model))
+    fresh.__dict__.update(_arguments(model))
+    train(fresh)
+    left = {k: v for k, v in vars(fresh).items() if k not in _arguments(fresh)}
+    model.__dict__ = _arguments(model) | left
+    return model
+
 # %% ../nbs/00_data.ipynb #34e22e40
 MARGINS = {"raw": RawMargin, "log": LogMargin, "gaussian": GaussianMargin}
 
@@ -548,6 +575,7 @@ class Margins(TransformerMixin, BaseEstimator):
         kind: str = "gaussian", # "gaussian" (spline body, Pareto tail), "log" or "raw" (identity)
     ): self.kind = kind
 
+    @np.errstate(under="ignore")    # the density of a far-off loss is rightly zero
     def fit(self,
         X,      # losses, shape (n, d): a DataFrame or an array
         y=None, # ignored
@@ -555,17 +583,21 @@ class Margins(TransformerMixin, BaseEstimator):
         """Fit one margin per column; returns self.
 
         Raises `ValueError` on an unknown kind or a bad table."""
+        return refit(self, lambda new: new._train(X))
+
+    def _train(self, X):
         if self.kind not in MARGINS:
             raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
         self.names_ = list(X.columns) if isinstance(X, pd.DataFrame) else None
         X = check_losses(X, min_rows=2, allow_negative=self.kind == "raw")
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
-        return self
 
+    @np.errstate(under="ignore")
     def _map(self, method, X):
         "Apply a method of every margin, column by column, to a table of finite numbers"
         check_is_fitted(self)
+        self = snapshot(self)
         A = np.asarray(X, dtype=np.float64)
         if A.ndim != 2 or A.shape[1] != self.n_features_in_:
             raise ValueError(f"X has shape {A.shape}: {self.n_features_in_} columns were fitted")

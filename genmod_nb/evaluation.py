@@ -26,12 +26,14 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import FAKE, REAL, LossLaw, Margins, check_losses, random_rows, table_shape
+from .data import (FAKE, REAL, LossLaw, Margins, check_losses, random_rows, refit, snapshot,
+                            table_shape)
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
 from .sigma import intervals, paired_intervals, score_all, study_tables
-from .training import GenerativeModule, Generator, Store, fit_many, seed_from, steady
+from .training import (GenerativeModule, Generator, Store, fit_many, seed_from, steady,
+                                surroundings)
 from .vae import VAE
 from .wae import WAE
 
@@ -51,15 +53,26 @@ class Baseline(DensityMixin, BaseEstimator):
     _parameter_constraints = {}
     _check, score, save = Generator._check, Generator.score, property(_no_file)
 
+    @surroundings()
     def fit(self,
         X,      # losses, shape (n, d), n >= 2
         y=None, # ignored
     ): # self
-        "Fit the margins and the law of the scores; returns self"
+        """Fit the margins and the law of the scores; returns self.
+
+        Whatever ends it early, an earlier fit stays as it was."""
+        return refit(self, lambda new: new._train(X))
+
+    def _train(self, X):
         self._validate_params()
         table = self._check(random_rows(X), fitting=True)
         self.margins_ = Margins(self.margins).fit(table)
         self._learn(self.margins_.transform(table))
+
+    def _trained(self):
+        "Return a snapshot of a fitted baseline; raise `NotFittedError` if it has not been fitted"
+        self = snapshot(self)
+        check_is_fitted(self, "margins_")
         return self
 
     def __sklearn_tags__(self):
@@ -69,6 +82,7 @@ class Baseline(DensityMixin, BaseEstimator):
 
 # %% ../nbs/08_evaluation.ipynb #3c0a474f
 @patch
+@surroundings()
 def sample(self: Baseline,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
@@ -76,7 +90,7 @@ def sample(self: Baseline,
     """Return generated losses, in the units of the training table.
 
     Raises `ValueError` unless n_samples >= 1."""
-    check_is_fitted(self, "margins_")
+    self = self._trained()
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
     Z = self._draw(int(n_samples), np.random.default_rng(seed_from(random_state)))
@@ -84,13 +98,14 @@ def sample(self: Baseline,
     return X if self.columns_ is None else pd.DataFrame(X, columns=self.columns_)
 
 @patch
+@surroundings()
 def score_samples(self: Baseline,
     X, # losses, shape (n, d)
 ) -> np.ndarray: # log p(x), shape (n,), in nats per row
     """Return the log-likelihood of each row of losses.
 
     Raises `AttributeError` for a baseline without one."""
-    check_is_fitted(self, "margins_")
+    self = self._trained()
     table = self._check(X, fitting=False)
     return self._log_prob(self.margins_.transform(table).to_numpy()) + self.margins_.log_det(table)
 
@@ -99,6 +114,7 @@ def copula_score(self: Baseline,
     X, # losses, shape (n, d)
 ) -> float: # nats per row
     "Return the mean log-likelihood less that of the margins: the copula's part"
+    self = self._trained()
     return float((self.score_samples(X) - self.margins_.log_pdf(X).sum(1)).mean())
 
 # %% ../nbs/08_evaluation.ipynb #7df67211
@@ -393,22 +409,16 @@ def join(self: Ensemble,
     modules, d = [m.module_ for m in fitted], self.n_features_in_
     self.module_ = EnsembleModule(modules, d, self.calibrated).to(self.device_)
     own = {f"{i}.{k}": v for i, m in enumerate(fitted) for k, v in m.state_.items()}
-    self.state_ = self.module_.initial_state() | own
-    if not self.failure_:
-        with torch.no_grad(), steady(self.seed_) as generator:
+    with torch.no_grad(), steady(self.seed_) as generator:
+        self.state_ = self.module_.initial_state() | own
+        if not self.failure_:
             self.state_ = self.module_.calibrate(self.state_, generator, self._scalars())
     return self
 
 # %% ../nbs/08_evaluation.ipynb #1221ebcd
 @patch
-def fit(self: Ensemble,
-    X,      # losses, shape (n, d), n >= 2: a DataFrame, an array or a pyarrow `Dataset`
-    y=None, # ignored
-    checkpoint=None, # a folder to keep finished members in, and to go on from
-): # self
-    """Fit the margins, train the members on a table of losses, and join them; returns self.
-
-    Raises `ValueError` on a bad table or argument, `FloatingPointError` if a member diverges."""
+def _train(self: Ensemble, X, checkpoint):
+    "Fit the margins, train the members on a table of losses, and join them"
     self._validate_params()
     self._check(random_rows(X), fitting=True)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
@@ -417,7 +427,6 @@ def fit(self: Ensemble,
     self.join(fit_many(self.parts(), X, store=store, progress=self.progress))
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} at the latest")
-    return self
 
 # %% ../nbs/08_evaluation.ipynb #3c515ba0
 @contextmanager

@@ -373,7 +373,7 @@ class Density(Generator):
     @property
     def prior_(self) -> PriorSpec:
         "The fitted prior"
-        self._trained()
+        self = self._trained()
         given = self.params_["prior"]
         return (LARS() if given is None else given).fitted(self)
 

@@ -6,11 +6,11 @@
 __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_SECONDS', 'HELD', 'STACK', 'TASK_S', 'FORMAT',
            'FILES', 'HEAD', 'Player', 'Stateful', 'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check',
            'choose_path', 'cpp_compiler', 'Shape', 'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack',
-           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'steady', 'seed_from', 'Generator', 'spread',
-           'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder', 'Store']
+           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'steady', 'seed_from',
+           'Generator', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder', 'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
-import atexit, copy, functools, hashlib, inspect, itertools, json, math, os, platform, shutil
+import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform, shutil
 import sqlite3, sys, tempfile, threading, time, warnings
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -41,7 +41,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec
 from tqdm.auto import tqdm
 import genmod_nb
 from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large,
-                            keep_memory, pieces, random_rows, table_shape, write_table)
+                            keep_memory, pieces, random_rows, refit, snapshot, table_shape,
+                            write_table)
 
 # %% ../nbs/02_training.ipynb #23448662
 class Player(NamedTuple):
@@ -142,8 +143,9 @@ def _eager_gradient(loss):
         with torch.enable_grad():
             flat = own[0].detach().requires_grad_()
             value, aux = loss(flat, *first(inputs))
-            touched = value.requires_grad       # a loss may not depend on the parameters
-            grad = torch.autograd.grad(value, flat)[0] if touched else torch.zeros_like(flat)
+            if not value.requires_grad:
+                raise RuntimeError("the loss does not depend on the parameters that it trains")
+            grad = torch.autograd.grad(value, flat)[0]
         return grad[None], (value, tree_map(lambda v: v.detach()[None], aux))
     return gradient
 
@@ -378,6 +380,7 @@ def _functions(member, path, size):
         raise TypeError(f"{type(module).__name__} has buffers: give them to `initial_state`")
     key = shape, path, size if path == "compiled" else 0
     if key not in _STEPS:
+        module = copy.deepcopy(module)      # its parameters are swapped while a step runs
         layouts = [Layout(module, player) for player in module.players]
         made = {f"step {k}": make_step(module, layouts, k, path) for k in range(len(layouts))}
         made["check"] = make_check(module, layouts, path)
@@ -679,8 +682,25 @@ def restore(self: Checkpoint,
     member.record = self.arrays["record"].tolist()
     for k in ("epoch", "best", "best_epoch", "names"): setattr(member, k, self.about[k])
 
+# %% ../nbs/02_training.ipynb #f17b0002
+@contextmanager
+def surroundings():
+    """Within: the settings of numpy and PyTorch that belong to this thread as a fresh process has
+    them. Afterwards: as they were."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())        # the training asks for gradients itself
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu": stack.enter_context(torch.device("cpu"))
+        yield
+
 # %% ../nbs/02_training.ipynb #b57f8bbb
 _ONE_AT_A_TIME = threading.RLock()
+_INSIDE = []    # of the thread that has been let in: (its number, puts back what it has changed)
 
 @contextmanager
 def steady(
@@ -689,24 +709,30 @@ def steady(
     """Within: seeded, one thread, float32, denormals flushed. Afterwards: everything as it was.
 
     What it sets is global to the process, so only one Python thread at a time is let in."""
-    with _ONE_AT_A_TIME, _settings(seed): yield torch.Generator().manual_seed(seed)
+    with _ONE_AT_A_TIME, surroundings(), _settings(seed):
+        yield torch.Generator().manual_seed(seed)
 
 @contextmanager
 def _settings(seed):
     "Set and restore"
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     flushed = bool((torch.tensor(1e-310, dtype=torch.float64) * 1 == 0).item())
-    with torch.random.fork_rng(devices=[]):
-        # Only the CPU's generator: parameters are initialised there
+    random = torch.default_generator.get_state()    # the CPU's: parameters are initialised there
+    def restore():
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+        torch.set_flush_denormal(flushed)
+        torch.default_generator.set_state(random)
+    _INSIDE.append((threading.get_ident(), restore))
+    try:
         torch.default_generator.manual_seed(seed)
         torch.set_num_threads(1)
         torch.set_default_dtype(torch.float32)
         torch.set_flush_denormal(True)
-        try: yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_default_dtype(dtype)
-            torch.set_flush_denormal(flushed)
+        yield
+    finally:
+        restore()
+        _INSIDE.pop()
 
 def seed_from(
     random_state, # an int, a `numpy.random.RandomState`, or None for a fresh seed
@@ -715,6 +741,18 @@ def seed_from(
     if isinstance(random_state, Integral): return int(random_state)
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     return int(rng.randint(2 ** 31))
+
+# %% ../nbs/02_training.ipynb #f17b0004
+def _after_fork():
+    "In the child: undo what a thread that is not there had begun"
+    global _ONE_AT_A_TIME
+    if _INSIDE and _INSIDE[0][0] == threading.get_ident(): return       # it is the one inside
+    _ONE_AT_A_TIME = threading.RLock()
+    for _, restore in reversed(_INSIDE): restore()
+    _INSIDE.clear()
+    _STEPS.clear()
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
 
 # %% ../nbs/02_training.ipynb #00bbf6cb
 HELD = 2 ** 16      # validation rows at most
@@ -832,8 +870,9 @@ def _held(self: Generator, n):
 @patch
 def _scalars(self: Generator, dtype=torch.float32):
     "The member's numbers as tensors"
+    fitted = type(self)(**self.params_)     # whatever has been set since
     return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
-            for k, v in self.scalars().items()}
+            for k, v in fitted.scalars().items()}
 
 # %% ../nbs/02_training.ipynb #6eb2603d
 def _usable(device):
@@ -919,15 +958,22 @@ def _learn(self: Generator, member, path):
 
 # %% ../nbs/02_training.ipynb #fa323008
 @patch
+@surroundings()
 def fit(self: Generator,
     X,      # losses, shape (n, d), n >= 2: a DataFrame, an array or a pyarrow `Dataset`
     y=None, # ignored
-    checkpoint=None, # a folder to keep the fit's place in, and to go on from
+    checkpoint=None, # a folder to keep the fit's place in (or finished members), and to go on from
 ): # self
     """Fit the margins and train the model on a table of losses; returns self.
 
     With a checkpoint, a fit that was killed goes on where it was. Raises `ValueError` on a bad
-    table or argument, `FloatingPointError` if the training diverges; warns below 50 rows."""
+    table or argument, `FloatingPointError` if the training diverges; then, and on whatever else
+    ends the fit early, an earlier fit stays as it was. Warns below 50 rows."""
+    return refit(self, lambda new: new._train(X, checkpoint))
+
+@patch
+def _train(self: Generator, X, checkpoint):
+    "Fit a model that has no fit"
     member = self._prepare(X)
     place = None if checkpoint is None else Checkpoint(checkpoint, _key(self, X, "checkpoint"))
     warm = compiled_file(member.shape, 1, "step 0").exists()
@@ -950,14 +996,15 @@ def fit(self: Generator,
     self._learn(member, path)
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} of {self.history_.epoch.max()}")
-    return self
 
 # %% ../nbs/02_training.ipynb #110c83a5
 @patch
 def _trained(self: Generator):
-    "Raise `NotFittedError` unless the model has been fitted, and the fit did not fail"
+    "Return a snapshot of a model that has been fitted; raise `NotFittedError` if it has not been"
+    self = snapshot(self)
     check_is_fitted(self, "state_")
     if self.failure_: raise NotFittedError(f"the fit of this model failed: {self.failure_}")
+    return self
 
 @patch
 def _say(self: Generator, text):
@@ -972,7 +1019,7 @@ def sample_pieces(self: Generator,
     rows: int = 100_000, # of a piece, at most; other pieces are other rows
 ): # yields losses, shape (rows, d), DataFrames with the columns of `fit` if it was given one
     "Yield what `sample` returns, piece by piece"
-    self._trained()
+    self = self._trained()
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
     seed, n_samples = seed_from(random_state), int(n_samples)
@@ -981,7 +1028,7 @@ def sample_pieces(self: Generator,
         with steady(seed):
             Z = self.module_.draw(min(rows, n_samples - start), generator, self._scalars(),
                                   self.state_).cpu().double().numpy()
-        X = self.margins_.inverse_transform(Z)
+        with surroundings(): X = self.margins_.inverse_transform(Z)
         index = pd.RangeIndex(start, start + len(X))
         yield X if self.columns_ is None else pd.DataFrame(X, index, self.columns_)
 
@@ -1027,9 +1074,10 @@ def _double(self: Generator):
 
 @patch
 @torch.no_grad()
+@surroundings()
 def _measure(self: Generator, X, measure, n_draws):
     "A method of the module for each row of losses, in nats per row"
-    self._trained()
+    self = self._trained()
     if not hasattr(self.module_, measure):
         raise AttributeError(f"{type(self).__name__} has no likelihood")
     if not isinstance(n_draws, Integral) or n_draws < 1:
@@ -1072,6 +1120,7 @@ def copula_score(self: Generator,
     """Return the mean log-likelihood less that of the margins.
 
     This is the copula's part, comparable between models."""
+    self = self._trained()
     margins = np.concatenate([self.margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
     return float((self.score_samples(X, n_draws) - margins).mean())
 
@@ -1080,6 +1129,7 @@ def copula_score(self: Generator,
 def plot_history(self: Generator): # a figure, one panel per term
     "Return a figure of the training and validation terms, in nats per row, against the epoch"
     import matplotlib.pyplot as plt
+    self = self._trained()
     terms = self.history_.term.unique()
     fig, axs = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 3),
                             layout="constrained", squeeze=False)
@@ -1251,6 +1301,7 @@ def _run(tasks, jobs, tables):
     for pairs in spread(fit, tasks, jobs, tables): yield from pairs
 
 # %% ../nbs/02_training.ipynb #fe2038e5
+@surroundings()
 def fit_many(
     models,         # unfitted models, of any classes and shapes
     X,              # one table of losses, as `fit` takes it, or a list with one table per model
@@ -1366,7 +1417,7 @@ def save(self: Generator,
     """Write the fitted model as config.json and model.safetensors.
 
     Raises `OSError` if the folder cannot be written."""
-    self._trained()
+    self = self._trained()
     path = model_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -1459,6 +1510,7 @@ def _margins(kind, n_features, arrays):
     return margins
 
 # %% ../nbs/02_training.ipynb #2c481060
+@surroundings()
 def _restore(self, config, found, read):
     "Fill an unfitted model: `found` has the types and shapes of its arrays, `read` reads them"
     self._validate_params()

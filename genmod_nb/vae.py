@@ -541,7 +541,7 @@ def build(self: VAE, n_features: int) -> VAEModule:
 @patch(as_prop=True)
 def prior_(self: VAE) -> PriorSpec:
     "The fitted prior: `prior_.log_prob(z)`, `prior_.sample(n)`"
-    self._trained()
+    self = self._trained()
     given = self.params_["prior"]
     return (Normal() if given == "normal" else given).fitted(self)
 

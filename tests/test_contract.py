@@ -342,5 +342,5 @@ def test_diverged_model_is_not_fitted(kind, tables):
     if has_likelihood(model):
         calls.append(lambda: model.score(tables[1]))
     for call in calls:
-        with pytest.raises(NotFittedError, match="not finite at step"):
+        with pytest.raises(NotFittedError):
             call()

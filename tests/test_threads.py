@@ -1,0 +1,387 @@
+"""A fitted model is nobody's scratch: other fits, threads, forks, interruptions and settings leave it alone."""
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from joblib import parallel_config
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KernelDensity
+
+from conftest import SMALL
+from test_contract import diverging
+from genmod_nb import training
+from genmod_nb.cli import MODELS
+from genmod_nb.data import Margins
+from genmod_nb.evaluation import Bootstrap, Ensemble, External, GaussianCopula, GaussianMixture, Vine
+from genmod_nb.lars import LARS, Density
+from genmod_nb.training import Generator, fit_many
+from genmod_nb.vae import VAE
+
+FITS = {name: kind(**SMALL, compile=False, **dict(members=2) if name == "ensemble" else {}) for name, kind in MODELS.items()}
+FITS |= {"lars": VAE(prior=LARS(hidden=(8,)), **SMALL, compile=False), "vine": Vine(), "bootstrap": Bootstrap(),
+         "copula": GaussianCopula(), "mixture": GaussianMixture(random_state=0), "external": External(KernelDensity(bandwidth=0.01))}
+
+
+def drawn(model):
+    return np.asarray(model.sample(6, random_state=1))
+
+
+def facts(model):
+    """Everything that a fit has left, as bytes and texts."""
+    left = {k: v for k, v in vars(model).items() if k.endswith("_") and not k.startswith("_")}
+    return {k: pickle.dumps(v) for k, v in left.items() if k not in ("vine_",)} | {"sample": drawn(model).tobytes()}
+
+
+@contextmanager
+def fitting(model, X):
+    """Within: the model is fitted in another thread, again and again."""
+    end, errors = threading.Event(), []
+
+    def work():
+        while not end.is_set():
+            try:
+                model.fit(X)
+            except Exception as e:
+                errors.append(e)
+                return
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+    assert not errors, errors
+
+
+# ------------------------------------------------------------------ another fit
+@pytest.mark.parametrize("shape", [dict(), dict(encoder=(16,), decoder=(16, 16)), dict(latent_dim=3, likelihood="student", sigma="conditional")],
+                         ids=["default", "narrow", "student"])
+def test_three_hundred_copies_during_a_fit(tables, tmp_path, shape, full):
+    """A hundred for each of three shapes (here, fifteen): saved, pickled and copied deeply in turn, while a model of the same shape is trained."""
+    arguments = dict(shape, compile=False, progress=False)
+    model = VAE(**arguments, random_state=0, max_epochs=5).fit(tables[0])
+    weights, score = {k: v.clone() for k, v in model.module_.state_dict().items()}, model.score(tables[1].head(20))
+    ways = [lambda: VAE.load(model.save(tmp_path / "model")), lambda: pickle.loads(pickle.dumps(model)), lambda: copy.deepcopy(model)]
+    with fitting(VAE(**arguments, random_state=1, max_epochs=30), tables[0]):
+        for k in range(100 if full else 15):
+            found = ways[k % 3]().module_.state_dict()
+            assert all(torch.equal(v, weights[n]) for n, v in found.items()), k
+        assert model.score(tables[1].head(20)) == score
+
+
+@pytest.mark.parametrize("path", ["stacked", "compiled"])
+def test_members_of_a_stack_are_their_own(tables, path, full):
+    if path == "compiled" and not full:
+        pytest.skip("compiles for twenty seconds: with --full")
+    models = [VAE(encoder=(8,), decoder=(8,), random_state=s, max_epochs=3, compile=path == "compiled", progress=False) for s in range(2)]
+    first, _ = fit_many(models, tables[0], n_jobs=1, progress=False)
+    want = drawn(first)
+    with fitting(FitMany(models, tables[0]), None):
+        for _ in range(30):
+            assert (drawn(copy.deepcopy(first)) == want).all() and (drawn(first) == want).all()
+    assert first.path_ == path
+
+
+class FitMany:
+    def __init__(self, models, X):
+        self.models, self.X = models, X
+
+    def fit(self, _):
+        fit_many(self.models, self.X, n_jobs=1, progress=False)
+
+
+def test_a_refit_is_seen_as_a_whole(tables):
+    """Samples drawn while the model itself is fitted again are those of the one fit or of the other."""
+    small, large = tables[0], 1000 * tables[0]
+    model = VAE(**SMALL, compile=False)
+    either = {drawn(clone(model).fit(X)).tobytes() for X in (small, large)}
+    model.fit(small)
+    turns = iter(range(10 ** 6))
+
+    class Turn:
+        def fit(self, _):
+            model.fit(large if next(turns) % 2 else small)
+    with fitting(Turn(), None):
+        seen = {drawn(model).tobytes() for _ in range(60)}
+    assert seen <= either
+
+
+def test_what_was_handed_out_outlives_a_refit(tables):
+    model = VAE(prior=LARS(hidden=(8,)), **SMALL, compile=False).fit(tables[0])
+    prior, before = model.prior_, model.prior_.sample(20, random_state=0)
+    module = model.module_
+    weights = {k: v.clone() for k, v in module.state_dict().items()}
+    model.set_params(random_state=7).fit(tables[1])
+    assert np.array_equal(prior.sample(20, random_state=0), before)
+    assert all(torch.equal(v, weights[k]) for k, v in module.state_dict().items())
+    assert not np.array_equal(model.prior_.sample(20, random_state=0), before)
+
+
+def test_numbers_set_later_do_not_change_the_fit(tables):
+    model = VAE(sigma=0.5, **SMALL, compile=False).fit(tables[0])
+    want, score = drawn(model), model.score(tables[1])
+    model.set_params(sigma=3.0)
+    assert (drawn(model) == want).all() and model.score(tables[1]) == score
+
+
+# ------------------------------------------------------------------ all or nothing
+def refused(model, tables, monkeypatch):
+    model.fit(tables[0].assign(f2=np.nan))
+
+
+def one_column(model, tables, monkeypatch):
+    model.fit(tables[0][["f1"]])
+
+
+def interrupted(model, tables, monkeypatch):
+    """In the middle of the work: at the second epoch, or after the margins."""
+    calls = iter([None])
+
+    def stop(*args, **kwargs):
+        if next(calls, "end") == "end":
+            raise KeyboardInterrupt
+        return epoch(*args, **kwargs)
+    epoch = training.run_epoch
+    with monkeypatch.context() as m:
+        m.setattr(training, "run_epoch", stop)
+        if not isinstance(model, Generator):
+            m.setattr(type(model), "_learn", stop)
+            next(calls)
+        model.fit(tables[1])
+
+
+def no_memory(model, tables, monkeypatch):
+    def fail(*args):
+        raise MemoryError
+    with monkeypatch.context() as m:
+        m.setattr(Margins, "transform", fail)
+        model.fit(tables[1])
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("ends", [refused, one_column, interrupted, no_memory])
+def test_a_fit_that_does_not_end_well_leaves_the_earlier_one(tables, monkeypatch, name, ends):
+    model = clone(FITS[name]).fit(tables[0])
+    before = facts(model)
+    with pytest.raises((ValueError, KeyboardInterrupt, MemoryError)):
+        ends(model, tables, monkeypatch)
+    assert facts(model) == before
+    fresh = clone(FITS[name])
+    with pytest.raises((ValueError, KeyboardInterrupt, MemoryError)):
+        ends(fresh, tables, monkeypatch)
+    assert not [k for k in vars(fresh) if k.endswith("_") and not k.startswith("_")]
+    with pytest.raises(NotFittedError):
+        fresh.sample(3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_divergence_leaves_the_earlier_fit(tables, tmp_path, name):
+    model = clone(FITS[name]).fit(tables[0])
+    before = facts(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(FloatingPointError):
+            model.set_params(**diverging(MODELS[name])).fit(tables[1])
+    assert facts(model) == before
+    assert (drawn(type(model).load(model.save(tmp_path / "model"))) == drawn(model)).all()
+
+
+def test_a_refused_argument_leaves_the_earlier_fit(tables):
+    for name, wrong in (("vae", dict(latent_dim=0)), ("ensemble", dict(members=0)), ("mixture", dict(max_components=0)), ("wae", dict(margins="no"))):
+        model = clone(FITS[name]).fit(tables[0])
+        before = facts(model)
+        with pytest.raises(ValueError):
+            model.set_params(**wrong).fit(tables[1])
+        assert facts(model) == before, name
+
+
+def test_margins_are_fitted_as_a_whole(tables):
+    margins = Margins().fit(tables[0])
+    before = margins.transform(tables[1])
+    for X in (tables[0].assign(f4=-1.0), tables[0].rename(columns={"f1": "g"}).assign(f2=np.inf)):
+        with pytest.raises(ValueError):
+            margins.fit(X)
+        assert margins.transform(tables[1]).equals(before)
+    fresh = Margins()
+    with pytest.raises(ValueError):
+        fresh.fit(tables[0] * np.nan)
+    assert vars(fresh) == {"kind": "gaussian"}
+
+
+# ------------------------------------------------------------------ threads
+CROSS = """
+import numpy as np, warnings
+from joblib import parallel_config
+from sklearn.model_selection import cross_val_score
+from genmod_nb import evaluation
+from genmod_nb.data import load_losses
+evaluation.CALIBRATION = 2 ** 16
+with parallel_config(backend="threading", n_jobs=4):
+    scores = cross_val_score(evaluation.Ensemble(members=2, max_epochs=5, random_state=0, progress=False), load_losses()[0], cv=4)
+assert np.isfinite(scores).all(), scores
+print(scores.tolist())
+"""
+
+
+def test_threaded_cross_validation_in_fresh_processes(full):
+    runs = [subprocess.run([sys.executable, "-c", CROSS], capture_output=True, text=True) for _ in range(30 if full else 1)]
+    assert [r.returncode for r in runs] == [0] * len(runs), [r.stderr[-500:] for r in runs if r.returncode]
+    assert len({r.stdout for r in runs}) == 1
+
+
+@pytest.mark.parametrize("name", ["vae", "wae", "gan", "lars", "mixture"])
+def test_threads_give_what_a_loop_gives(tables, name):
+    seeds = range(6)
+    want = [drawn(clone(FITS[name]).set_params(random_state=s).fit(tables[0])) for s in seeds]
+    got = {}
+
+    def work(seed):
+        model = clone(FITS[name]).set_params(random_state=seed).fit(tables[0])
+        got[seed] = drawn(copy.deepcopy(model))
+    threads = [threading.Thread(target=work, args=(s,)) for s in seeds]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert sorted(got) == list(seeds) and all((got[s] == want[s]).all() for s in seeds)
+
+
+# ------------------------------------------------------------------ fork
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("name", ["vae", "ensemble", "vine"])
+def test_a_child_forked_during_a_fit(tables, name, full):
+    """It samples and fits as its parent does, and has the parent's settings, not those of the thread that is not there."""
+    model = clone(FITS[name]).fit(tables[0])
+    want, threads, random = drawn(model), torch.get_num_threads(), torch.default_generator.get_state()
+    with fitting(VAE(**SMALL | dict(max_epochs=50), compile=False), tables[0]):
+        for k in range(4 if full else 2):
+            time.sleep(0.02 + 0.05 * k)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                settings = torch.get_num_threads() == threads and torch.get_default_dtype() == torch.float32
+                own = (drawn(model) == want).all() and (drawn(clone(FITS[name]).fit(tables[0])) == want).all()
+                os._exit(0 if settings and own and torch.equal(torch.default_generator.get_state(), random) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_by_the_thread_inside():
+    with training.steady(5):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            with training.steady(6):
+                inside = torch.get_num_threads() == 1
+            os._exit(0 if inside and training._INSIDE else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ------------------------------------------------------------------ surroundings
+@contextmanager
+def default_device(kind):
+    torch.set_default_device(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def default_dtype(kind):
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def warnings_as_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+SURROUNDINGS = {
+    "inference": torch.inference_mode, "no_grad": torch.no_grad, "grad off": lambda: torch.set_grad_enabled(False), "autocast": lambda: torch.autocast("cpu"),
+    "device": lambda: default_device("meta"), "device context": lambda: torch.device("meta"), "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16), "seterr": lambda: np.errstate(all="raise"), "deterministic": deterministic,
+    "warnings": warnings_as_errors}
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS)
+@pytest.mark.parametrize("name", ["vae", "wae", "gan", "density", "lars", "ensemble", "vine", "mixture"])
+def test_surroundings_change_nothing(tables, tmp_path, around, name):
+    few = tables[1].head(10)
+
+    def everything():
+        model = clone(FITS[name]).fit(tables[0])
+        found = [drawn(model), model.score_samples(few) if hasattr(model, "score_samples") and name != "gan" else 0]
+        if name in MODELS:
+            found.append(drawn(type(model).load(model.save(tmp_path / f"{name}"))))
+        return found
+    want = everything()
+    before = torch.is_grad_enabled(), torch.get_num_threads(), torch.default_generator.get_state()
+    with SURROUNDINGS[around]():
+        within = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), np.geterr(), torch.get_default_device()
+        got = everything()
+        assert within == (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), np.geterr(), torch.get_default_device())
+    assert all(np.array_equal(a, b) for a, b in zip(want, got))
+    assert before[:2] == (torch.is_grad_enabled(), torch.get_num_threads()) and torch.equal(before[2], torch.default_generator.get_state())
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS)
+def test_surroundings_of_a_stack(tables, around):
+    models = [VAE(**SMALL | dict(random_state=s), compile=False) for s in range(2)]
+    want = [drawn(m) for m in fit_many(models, tables[0], n_jobs=1, progress=False)]
+    with SURROUNDINGS[around]():
+        got = [drawn(m) for m in fit_many(models, tables[0], n_jobs=1, progress=False)]
+    assert all((a == b).all() for a, b in zip(want, got))
+
+
+def test_a_model_fitted_under_inference_learns(tables):
+    with torch.inference_mode():
+        model = VAE(**SMALL | dict(max_epochs=30), compile=False).fit(tables[0])
+    loss = model.history_[(model.history_.term == "loss") & (model.history_.split == "train")].value
+    assert loss.iloc[-1] < loss.iloc[0] - 0.1
+
+
+def test_a_loss_without_gradient_is_an_error(tables):
+    class Blind(training.GenerativeModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(3))
+
+        def terms(self, x, noise, scalars, state):
+            return {"loss": x.square().mean()}, state
+
+    class BlindModel(Generator):
+        def build(self, n_features):
+            return Blind()
+    try:
+        with pytest.raises(RuntimeError, match="does not depend on the parameters"):
+            BlindModel(max_epochs=2, compile=False, progress=False).fit(tables[0])
+    finally:
+        Generator.registry.pop("BlindModel")
