@@ -36,7 +36,8 @@ test: $(STAMP)
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 faults: $(STAMP)
-	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py
+	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py \
+	  tests/test_margins.py
 
 docs: $(STAMP)
 	@# nbdev_docs would write the README anew from index.ipynb if it were the older of the two

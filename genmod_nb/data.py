@@ -9,7 +9,7 @@ __all__ = ['REAL', 'FAKE', 'TICKERS', 'WIDEST', 'CLIP', 'MARGINS', 'LARGE', 'loa
            'random_rows', 'open_losses', 'whole_file', 'write_table']
 
 # %% ../nbs/00_data.ipynb #643a9b1d
-import csv, ctypes, gzip, os, re, tempfile
+import csv, ctypes, gzip, os, re, tempfile, warnings
 from contextlib import contextmanager, suppress
 import numpy as np
 import pandas as pd
@@ -421,18 +421,22 @@ def fit_gpd(
     """Return the penalised maximum-likelihood generalised Pareto law of the excesses.
 
     The penalty exp(1 - 1/(1 - xi)) of Coles and Dixon (1999) keeps the mean finite."""
-    tiny, top = 1e-9, 0.95
+    tiny, high, top = 1e-9, 0.95, 1 - 1e-6
     def loss(xi, log_beta):
         z = np.log1p(xi * y / np.exp(log_beta))
         return (1 + 1 / xi) * z.sum() + len(y) * log_beta + 1 / (1 - xi) - 1
-    if beta is not None:
-        fit = optimize.minimize_scalar(loss, bounds=(tiny, top), args=(np.log(beta),),
-                                       method="bounded")
-        return fit.x, beta
-    start = [0.2, np.log(np.mean(y))]
-    bounds = [(tiny, top), (start[1] - 5, start[1] + 5)]
-    fit = optimize.minimize(lambda p: loss(*p), start, bounds=bounds, method="L-BFGS-B")
-    return fit.x[0], np.exp(fit.x[1])
+    def climb(centre, low, up, top):
+        return optimize.minimize(lambda p: loss(*p), [0.2, centre], method="L-BFGS-B",
+                                 bounds=[(tiny, top), (low, up)])
+    def search(top, xatol):
+        return optimize.minimize_scalar(loss, bounds=(tiny, top), args=(np.log(beta),),
+                                        method="bounded", options=dict(xatol=xatol))
+    if beta is None:
+        mean, median = np.log(np.mean(y)), np.log(np.median(y))
+        near, far = climb(mean, mean - 5, mean + 5, high), climb(median, None, None, top)
+    else: near, far = search(high, 1e-5), search(top, 1e-8)
+    best = far if far.fun < near.fun - 0.01 else near
+    return (best.x, beta) if beta is not None else (best.x[0], np.exp(best.x[1]))
 
 # %% ../nbs/00_data.ipynb #c70f5e84
 def _knots(x):
@@ -539,6 +543,22 @@ def sound(self: GaussianMargin):
             and (s > 0).all() and 0 < self.sf_u < 1 and np.isclose(self.sf_u, 1 - F[-1])
             and self.beta > 0 and 0 < self.xi < 1 and self.unit > 0 and 0 < self.clip < k[2])
 
+# %% ../nbs/00_data.ipynb #b7e40c19
+def _warn_of_units(X):
+    "Warn of a few cells that are a hundred times all others of their column"
+    few = min(max(len(X) // 20, 3), len(X) // 5)
+    for c, x in X.items():
+        order = np.argsort(-np.abs(x.to_numpy()))[:few + 1]
+        cells, size = x.iloc[order], np.abs(x.to_numpy())[order]
+        jumps = np.flatnonzero((size[1:] > 0) & (size[:-1] >= 100 * size[1:])) + 1
+        if not len(jumps): continue
+        k = jumps[-1]
+        rows = ", ".join(str(i) for i in cells.index[:min(k, 3)]) + (", ..." if k > 3 else "")
+        what = (f"row {rows} holds {cells.iloc[0]:g}" if k == 1 else
+                f"{k} cells (rows {rows}) hold {size[k - 1]:g} to {size[0]:g}")
+        warnings.warn(f"column '{c}': {what}, a hundred times the next largest cell "
+                      f"({size[k]:g}) or more: check the unit", stacklevel=3)
+
 # %% ../nbs/00_data.ipynb #34e22e40
 MARGINS = {"raw": RawMargin, "log": LogMargin, "gaussian": GaussianMargin}
 
@@ -554,11 +574,13 @@ class Margins(TransformerMixin, BaseEstimator):
     ): # self
         """Fit one margin per column; returns self.
 
-        Raises `ValueError` on an unknown kind or a bad table."""
+        Raises `ValueError` on an unknown kind or a bad table; warns where a few cells of a column
+        are a hundred times all others."""
         if self.kind not in MARGINS:
             raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
         self.names_ = list(X.columns) if isinstance(X, pd.DataFrame) else None
         X = check_losses(X, min_rows=2, allow_negative=self.kind == "raw")
+        _warn_of_units(X)
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
         return self

@@ -1,0 +1,165 @@
+"""Margins on tables that are not as they should be: a cell in a wrong unit."""
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, stats
+
+from genmod_nb.cli import main
+from genmod_nb.data import MARGINS, GaussianMargin, Margins, fit_gpd
+from genmod_nb.evaluation import BASELINES, Ensemble
+from genmod_nb.vae import VAE
+
+QUIET = dict(progress=False, random_state=0)
+
+
+def lognormal(n=500, seed=0):
+    return np.exp(np.random.default_rng(seed).standard_normal(n))
+
+
+# ------------------------------------------------------------------ the tail's optimum
+def penalised(p, y):
+    """The objective of `fit_gpd`, written down again."""
+    xi, beta = p[0], np.exp(p[1])
+    return len(y) * p[1] + (1 + 1 / xi) * np.log1p(xi * y / beta).sum() + 1 / (1 - xi) - 1
+
+
+def excesses(rng):
+    """Excesses of some light or heavy law in some unit, with 0 to 3 outliers of 10^2 to 10^8."""
+    n, few = int(10 ** rng.uniform(1, 3.7)), rng.integers(4)
+    y = stats.genpareto.rvs(rng.choice([0, 0.1, 0.25, 0.5, 0.9, 1.5]), size=n, random_state=rng)
+    if rng.random() < 0.3: y = np.abs(rng.standard_normal(n))
+    y[rng.choice(n, few, replace=False)] *= 10 ** rng.uniform(2, 8, few)
+    return y * 10 ** rng.uniform(-30, 30)
+
+
+def best_of_twenty(y, rng):
+    starts = zip(rng.uniform(0.01, 0.95, 20), np.log(np.quantile(y, rng.random(20))) + rng.normal(size=20))
+    runs = [optimize.minimize(penalised, s, args=(y,), bounds=[(1e-9, 1 - 1e-9), (None, None)], method="L-BFGS-B") for s in starts]
+    return min(run.fun for run in runs if np.isfinite(run.fun))
+
+
+def test_the_tail_is_at_the_maximum_of_its_likelihood(full):
+    """Within a tenth of a nat of the best of 20 random starts."""
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)         # of the random starts
+        gaps = []
+        for _ in range(1000 if full else 40):
+            y = excesses(rng)
+            xi, beta = fit_gpd(y)
+            assert 0 < xi < 1 and beta > 0
+            gaps.append(penalised((xi, np.log(beta)), y) - best_of_twenty(y, rng))
+    assert max(gaps) < 0.1
+
+
+@pytest.mark.parametrize("factor", [0.05, 0.3, 1, 5])
+def test_the_shape_is_at_its_maximum_where_the_scale_is_given(factor, full):
+    rng = np.random.default_rng(1)
+    grid = np.r_[np.geomspace(1e-9, 0.01, 50), np.linspace(0.01, 0.95, 300), 1 - np.geomspace(0.05, 1e-6, 200)]
+    for _ in range(250 if full else 15):
+        y = excesses(rng)
+        beta = factor * fit_gpd(y)[1]
+        xi, same = fit_gpd(y, beta)
+        assert same == beta
+        assert penalised((xi, np.log(beta)), y) < min(penalised((a, np.log(beta)), y) for a in grid) + 0.02
+
+
+def test_excesses_of_one_size_and_a_single_one():
+    for y in ([3.0], [2.0, 2.0], [1e-30] * 50, [1.0] * 30 + [1e8]):
+        xi, beta = fit_gpd(np.array(y))
+        assert 0 < xi < 1 and np.isfinite(beta) and beta > 0
+
+
+def wrong(x, where, factor):
+    x, order = x.copy(), np.argsort(x)
+    x[order[where]] *= factor
+    return x
+
+
+WRONG = {"the largest times 10,000": lambda x: wrong(x, -1, 1e4),
+         "the largest times 10^8": lambda x: wrong(x, -1, 1e8),
+         "two cells": lambda x: wrong(x, [-1, 250], [1e4, 1e6]),
+         "three cells far apart": lambda x: wrong(x, [-1, 100, 250], [1e2, 1e5, 1e8]),
+         "the smallest": lambda x: wrong(x, 0, 1e-8),
+         "both ends": lambda x: wrong(x, [0, -1], [1e-8, 1e5])}
+
+
+@pytest.mark.parametrize("unit", [1, 1e-30, 1e30])
+@pytest.mark.parametrize("how", sorted(WRONG))
+def test_a_cell_in_a_wrong_unit_leaves_the_quantiles_alone(how, unit):
+    x = lognormal()
+    truth = stats.lognorm(1).ppf([0.5, 0.9, 0.95])
+    found = GaussianMargin().fit(unit * WRONG[how](x)).inverse(stats.norm.ppf([0.5, 0.9, 0.95])) / unit
+    assert found == pytest.approx(truth, rel=0.2)
+
+
+def test_ten_rows_in_another_unit():
+    """One row in fifty is then in the far tail: the 95 % quantile is the 97 % quantile of the rest, more or less."""
+    x = lognormal()
+    x[:10] *= 1000
+    found = GaussianMargin().fit(x).inverse(stats.norm.ppf([0.5, 0.9, 0.95]))
+    assert found == pytest.approx(np.quantile(x, [0.5, 0.9, 0.95]), rel=0.25)
+
+
+def test_twenty_rows():
+    x = wrong(lognormal(20), -1, 1e4)
+    found = GaussianMargin().fit(x).inverse(stats.norm.ppf([0.25, 0.5]))
+    assert found == pytest.approx(np.quantile(x, [0.25, 0.5]), rel=0.25)
+
+
+# ------------------------------------------------------------------ the warning
+def said(fit, X):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit(X)
+    return [str(w.message) for w in seen if "check the unit" in str(w.message)]
+
+
+def table(**columns):
+    n = len(next(iter(columns.values())))
+    return pd.DataFrame(columns | dict(other=lognormal(n, 9)), index=[f"day {i}" for i in range(n)])
+
+
+@pytest.mark.parametrize("kind", sorted(MARGINS))
+def test_a_cell_a_hundred_times_the_next_is_named(kind):
+    x = lognormal()
+    x[217] = 5e5
+    text, = said(Margins(kind).fit, table(claims=x))
+    assert "'claims'" in text and "row day 217" in text and "500000" in text
+
+
+def test_several_cells_are_named_together():
+    x = lognormal()
+    x[[3, 99]] = 1e5, 1e9
+    text, = said(Margins().fit, table(claims=x))
+    assert "2 cells (rows day 99, day 3)" in text
+    x[:10] = 1e6
+    text, = said(Margins().fit, table(claims=x))
+    assert "11 cells" in text and "..." in text
+
+
+def test_a_large_negative_cell_is_named_as_it_is():
+    x = np.random.default_rng(0).normal(size=200)
+    x[50] = -1e4
+    text, = said(Margins("raw").fit, table(profit=x))
+    assert "row day 50 holds -10000" in text
+
+
+@pytest.mark.parametrize("x", [lognormal(), np.where(lognormal() < 3, 0, lognormal()), np.r_[np.zeros(99), 1.0], np.arange(1.0, 3),
+                               np.r_[np.zeros(60), np.full(40, 100.0)], 1e-3 / np.arange(1.0, 500)])
+def test_ordinary_columns_are_not_named(x):
+    assert said(Margins().fit, table(x=x)) == []
+
+
+def test_a_model_warns_once(tables, tmp_path, capsys):
+    X = tables[0].copy()
+    X.iloc[7, 2] = 900.0
+    models = [VAE(max_epochs=1, **QUIET), Ensemble(members=2, max_epochs=1, **QUIET), BASELINES["Vine"]]
+    for model in models:
+        assert len(said(model.fit, X)) == 1
+    X.to_csv(tmp_path / "x.csv")
+    assert main(["fit", str(tmp_path / "x.csv"), "--out", str(tmp_path / "m"), "--epochs", "1", "--quiet"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "check the unit" in line]
+    assert len(lines) == 1 and "'f3'" in lines[0] and "900" in lines[0] and str(X.index[7].date()) in lines[0]
