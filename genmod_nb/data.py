@@ -398,20 +398,60 @@ CLIP = 0.4    # of the smallest positive training value;
               # below one half, so that a zero stays apart from it
 
 class LogMargin(Margin):
-    "Standardised logarithms; its own density is the fitted log-normal law"
+    "Standardised logarithms; its own density is the fitted log-normal law, with the zeros below it"
     def fit(self, x):
-        self.clip = CLIP * x[x > 0].min()
-        logs = np.log(np.maximum(x, self.clip))
+        positive = x[x > 0]
+        self.zeros, self.clip = np.mean(x == 0), CLIP * positive.min()
+        logs = np.log(positive)
         self.loc, self.scale = logs.mean(), logs.std()
+        if self.zeros:     # no loss so deep in the lower tail that rounding would make it a zero
+            self.scale = max(self.scale, (self.loc - np.log(self.clip)) / 5)
         return self
-    def transform(self, x): return (np.log(np.maximum(x, self.clip)) - self.loc) / self.scale
-    def inverse(self, z): return np.exp(self.loc + self.scale * z)
-    def log_det(self, x): return -np.log(self.scale * np.maximum(x, self.clip))
-    def log_pdf(self, x):
-        inside, x = x >= 0, np.where(x > 0, x, self.clip)     # a zero counts as its clipped value
-        log_f = stats.norm.logpdf(np.log(x), self.loc, self.scale) - np.log(x)
-        return np.where(inside, log_f, -np.inf)
-    def sound(self): return self.scale > 0 and self.clip > 0
+
+    def _logs(self, x): return (np.log(np.maximum(x, self.clip)) - self.loc) / self.scale
+    def _kept(self):
+        "log of (1 - p0) / Phi(-u_c); 0 without zeros"
+        if not self.zeros: return 0.0
+        return np.log1p(-self.zeros) - special.log_ndtr(-self._logs(self.clip))
+    def _of_zero(self):
+        "Score and log-density of a zero"
+        return special.ndtri(self.zeros / 2), np.log(self.zeros / self.clip)
+
+# %% ../nbs/00_data.ipynb #5d1c07aa
+@patch
+def transform(self: LogMargin, x):
+    u = self._logs(x)
+    if not self.zeros: return u
+    log_sf = self._kept() + special.log_ndtr(-u)
+    lower = special.ndtri(np.minimum(-np.expm1(log_sf), 0.5))
+    z = np.where(log_sf > np.log(0.5), lower, -special.ndtri_exp(log_sf))
+    return np.where(x < self.clip, self._of_zero()[0], z)
+
+@patch
+def inverse(self: LogMargin, z):
+    if not self.zeros: return np.exp(self.loc + self.scale * z)
+    highest = special.log_ndtr(-self._logs(self.clip))
+    log_sf = np.minimum(special.log_ndtr(-z) - self._kept(), highest)
+    x = np.exp(self.loc - self.scale * special.ndtri_exp(log_sf))
+    return np.where(special.ndtr(z) < self.zeros, 0, x)
+
+@patch
+def log_pdf(self: LogMargin, x):
+    inside, positive = x >= 0, np.where(x > 0, x, self.clip)
+    logs = np.log(positive)
+    log_f = self._kept() + stats.norm.logpdf(logs, self.loc, self.scale) - logs
+    if self.zeros: log_f = np.where(x < self.clip, self._of_zero()[1], log_f)
+    return np.where(inside, log_f, -np.inf)
+
+@patch
+def log_det(self: LogMargin, x):
+    if not self.zeros: return -np.log(self.scale * np.maximum(x, self.clip))
+    return self.log_pdf(np.maximum(x, 0)) - stats.norm.logpdf(self.transform(x))
+
+@patch
+def sound(self: LogMargin):
+    return (self.scale > 0 and self.clip > 0 and 0 <= self.zeros < 1
+            and bool(np.isfinite(self._kept())))
 
 # %% ../nbs/00_data.ipynb #38d66648
 def fit_gpd(
@@ -527,6 +567,7 @@ def inverse(self: GaussianMargin, z):
     level = np.clip(F[inside], self._body(left), self._body(right))    # rounding may pass a knot
     root = elementwise.find_root(lambda x, F: self._body(x) - F, (left, right), args=(level,))
     x[inside] = root.x
+    if self.clip < self.knots[1]: x[x < self.knots[1]] = 0     # there were zeros
     return x
 
 @patch

@@ -1,4 +1,4 @@
-"""Margins on tables that are not as they should be: a cell in a wrong unit."""
+"""Margins on tables that are not as they should be: a cell in a wrong unit, columns of zeros."""
 import warnings
 
 import numpy as np
@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from genmod_nb.cli import main
-from genmod_nb.data import MARGINS, GaussianMargin, Margins, fit_gpd
+from conftest import SMALL
+from genmod_nb.cli import MODELS, main
+from genmod_nb.data import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, fit_gpd
 from genmod_nb.evaluation import BASELINES, Ensemble
+from genmod_nb.training import Generator
 from genmod_nb.vae import VAE
 
 QUIET = dict(progress=False, random_state=0)
@@ -163,3 +165,95 @@ def test_a_model_warns_once(tables, tmp_path, capsys):
     assert main(["fit", str(tmp_path / "x.csv"), "--out", str(tmp_path / "m"), "--epochs", "1", "--quiet"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "check the unit" in line]
     assert len(lines) == 1 and "'f3'" in lines[0] and "900" in lines[0] and str(X.index[7].date()) in lines[0]
+
+
+# ------------------------------------------------------------------ zeros come back
+def claims(n=500, share=0.7, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = 1 + rng.pareto(3, (2, n))
+    return pd.DataFrame(dict(a=np.where(rng.random(n) < share, 0, a), b=b))
+
+
+def error(share, n):
+    "Five standard errors of a share among n draws"
+    return 5 * np.sqrt(share * (1 - share) / n) + 1e-12
+
+
+COLUMNS = {"0.7": claims().a, "3 of 720": np.r_[np.zeros(3), lognormal(717)], "all but 5": np.r_[np.zeros(400), lognormal(5)],
+           "all but one": np.r_[np.zeros(30), 1.0], "rounded": np.round(lognormal(), 0), "wide": np.r_[np.zeros(50), 10 ** np.linspace(-30, 30, 200)],
+           "tiny": np.r_[np.zeros(200), 1e-30 * lognormal(300)], "ties": np.r_[np.zeros(40), np.full(50, 100.0), np.full(10, 500.0)],
+           "small outlier": np.r_[np.zeros(200), 1e-9, lognormal(300)]}
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "log"])
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+def test_zeros_have_their_share_and_losses_come_back(kind, column):
+    x = np.asarray(COLUMNS[column], float)
+    m, share, n = MARGINS[kind]().fit(x), np.mean(np.asarray(x) == 0), 100_000
+    draws = m.inverse(np.random.default_rng(0).normal(size=n))
+    lowest = x[x > 0].min()
+    assert (draws == 0).mean() == pytest.approx(share, abs=error(share, n))
+    assert not ((draws > 0) & (draws < 0.99 * CLIP * lowest)).any()
+    back = m.inverse(m.transform(x))
+    assert (back[x == 0] == 0).all() and back == pytest.approx(x, rel=1e-8)
+    assert (np.diff(m.transform(np.unique(x))) > 0).all() and m.sound()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "log"])
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+def test_density_and_sampler_agree_on_the_mass_of_zeros(kind, column):
+    """The integral of the density up to the bound is the share of the zeros among the draws."""
+    x = np.asarray(COLUMNS[column], float)
+    m, bound, zero = MARGINS[kind]().fit(x), CLIP * x[x > 0].min(), np.zeros(1)
+    t = np.linspace(0, 1, 20_001)[1:-1] * bound
+    assert np.exp(m.log_pdf(t) + np.log(bound)).mean() == pytest.approx((x == 0).mean(), rel=1e-3)
+    assert m.log_pdf(zero) == pytest.approx(m.log_det(zero) + stats.norm.logpdf(m.transform(zero)))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_log_law_with_zeros_integrates_to_one(share):
+    from scipy import integrate
+    x = np.where(np.random.default_rng(1).random(800) < share, 0, lognormal(800))
+    m = LogMargin().fit(x)
+    density = lambda t: np.exp(m.log_pdf(np.array([t])))[0]
+    cuts = np.r_[0, m.clip * (1 - 1e-12), np.geomspace(m.clip, 1e6, 60)]
+    total = sum(integrate.quad(density, a, b, limit=200)[0] for a, b in zip(cuts, cuts[1:]))
+    assert total == pytest.approx(1, abs=1e-6)
+    t, h = np.geomspace(1.01 * m.clip, 100, 200), 1e-6
+    slope = (m.transform(t * (1 + h)) - m.transform(t * (1 - h))) / (2 * h * t)
+    assert m.log_det(t) == pytest.approx(np.log(slope), abs=1e-5)
+
+
+def test_without_zeros_nothing_is_zero():
+    for kind in ("gaussian", "log"):
+        m = MARGINS[kind]().fit(lognormal())
+        assert m.inverse(np.linspace(-8, -3, 50)).min() > 0
+    assert (LogMargin().fit(lognormal()).transform(lognormal()) == (np.log(lognormal()) - np.log(lognormal()).mean()) / np.log(lognormal()).std()).all()
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+@pytest.mark.parametrize("share", [0.7, 0.02])
+def test_baselines_draw_zeros(name, share):
+    X, n = claims(share=share), 20_000
+    drawn, share = BASELINES[name].fit(X).sample(n, random_state=0), (X.a == 0).mean()
+    assert (drawn.a == 0).mean() == pytest.approx(share, abs=(0.05 if "mixture" in name else 0.01) + error(share, n))
+    assert not (drawn.b == 0).any()
+
+
+@pytest.mark.parametrize("margins", ["gaussian", "log"])
+def test_an_ensemble_draws_zeros(margins, tmp_path):
+    X, n = claims(), 20_000
+    model = Ensemble(members=2, max_epochs=20, margins=margins, **QUIET).fit(X)
+    drawn, share = model.sample(n, random_state=1), (X.a == 0).mean()
+    assert (drawn.a == 0).mean() == pytest.approx(share, abs=0.01 + error(share, n)) and not (drawn.b == 0).any()
+    back = Generator.load(model.save(tmp_path / "m")).sample(n, random_state=1)
+    pd.testing.assert_frame_equal(back, drawn)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_draws_zeros_and_keeps_that_in_its_file(name, tmp_path):
+    X = claims()
+    model = MODELS[name](**SMALL | dict(max_epochs=40)).fit(X)
+    drawn = model.sample(5000, random_state=1)
+    assert (drawn.a == 0).mean() > 0.1 and not (drawn.b == 0).any()
+    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)

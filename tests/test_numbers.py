@@ -36,7 +36,7 @@ def test_round_trip(x, kind):
     assert m.inverse(m.transform(probe)) == pytest.approx(probe, rel=1e-9)
     if kind != "raw":
         zero = m.inverse(m.transform(np.zeros(1)))[0]
-        assert 0 < zero < x[x > 0].min() / 2
+        assert 0 <= zero < x[x > 0].min() / 2 and (zero == 0) == (x == 0).any()
 
 
 def literal_ad(real, fake):
@@ -90,6 +90,7 @@ def test_zeros_keep_their_share(share):
     draws = m.inverse(rng.normal(size=100_000))
     assert draws.mean() == pytest.approx(x.mean(), rel=0.1)
     assert (draws < x[x > 0].min()).mean() == pytest.approx(share, abs=0.01)
+    assert (draws == 0).mean() == pytest.approx(share, abs=0.01)
 
 
 @pytest.mark.parametrize("x", [[0.0] * 70 + [1.0] * 30, [0.0] * 40 + [100.0] * 50 + [500.0] * 10, [1.0] * 50 + [2.0] * 50, [1.0] * 499 + [0.5]])
