@@ -1,4 +1,4 @@
-"""Margins on tables that are not as they should be: a cell in a wrong unit, columns of zeros."""
+"""Margins on tables that are not as they should be: a cell in a wrong unit, columns of zeros, a scale that is not that of scores."""
 import warnings
 
 import numpy as np
@@ -8,8 +8,8 @@ from scipy import optimize, stats
 
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
-from genmod_nb.data import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, fit_gpd
-from genmod_nb.evaluation import BASELINES, Ensemble
+from genmod_nb.data import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, RawMargin, fit_gpd
+from genmod_nb.evaluation import BASELINES, Ensemble, External, Truth
 from genmod_nb.training import Generator
 from genmod_nb.vae import VAE
 
@@ -257,3 +257,82 @@ def test_every_model_draws_zeros_and_keeps_that_in_its_file(name, tmp_path):
     drawn = model.sample(5000, random_state=1)
     assert (drawn.a == 0).mean() > 0.1 and not (drawn.b == 0).any()
     pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)
+
+
+# ------------------------------------------------------------------ the raw scale
+def returns(scale, n=400, centre=0.0):
+    rng = np.random.default_rng(0)
+    z = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], n)
+    return pd.DataFrame(scale * (centre + z), columns=["a", "b"])
+
+
+@pytest.mark.parametrize("scale, centre", [(0.01, 0), (13, 0), (1e-30, 0), (1e30, 0), (1e-200, 0), (1e200, 0), (13, 40)])
+def test_raw_scores_have_no_unit(scale, centre):
+    X = returns(scale, centre=centre)
+    m = Margins("raw").fit(X)
+    Z = m.transform(X)
+    assert Z.mean().to_numpy() == pytest.approx(0, abs=1e-9) and Z.std(ddof=0).to_numpy() == pytest.approx(1)
+    assert m.inverse_transform(Z).to_numpy() == pytest.approx(X.to_numpy(), rel=1e-9, abs=1e-12 * scale)
+    normal = stats.norm.logpdf(Z).sum(1)
+    assert m.log_det(X) + normal == pytest.approx(m.log_pdf(X).sum(1))
+    assert m.log_det(X) == pytest.approx(-2 * np.log(scale), abs=0.3)
+
+
+@pytest.mark.parametrize("scale, centre", [(0.01, 0), (13, 0), (13, 40)])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_an_ensemble_on_raw_columns_keeps_their_unit(scale, centre, calibrated, tmp_path):
+    X = returns(scale, centre=centre)
+    model = Ensemble(members=2, margins="raw", calibrated=calibrated, max_epochs=30, **QUIET).fit(X)
+    drawn = model.sample(20_000, random_state=0)
+    assert drawn.std().to_numpy() == pytest.approx(X.std().to_numpy(), rel=0.05 if calibrated else 0.3)
+    assert drawn.mean().to_numpy() == pytest.approx(X.mean().to_numpy(), abs=0.05 * scale if calibrated else 0.3 * scale)
+    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(9, random_state=0), model.sample(9, random_state=0))
+
+
+def test_a_vae_on_raw_columns_does_not_see_their_unit():
+    """A power of two changes no digit: the same weights, and samples in the other unit."""
+    one, other = (VAE(margins="raw", max_epochs=30, **QUIET).fit(returns(s)) for s in (1.0, 2.0 ** -7))
+    assert (other.sample(500, random_state=0) == 2.0 ** -7 * one.sample(500, random_state=0)).all(axis=None)
+    assert other.score(returns(2.0 ** -7)) == pytest.approx(one.score(returns(1.0)) + 14 * np.log(2))
+    history = other.history_[(other.history_.split == "train") & (other.history_.term == "loss")].value
+    assert history.iloc[-1] < history.iloc[0] - 0.05
+
+
+def test_density_and_draws_are_one_law_on_raw_columns():
+    X = returns(0.01)
+    model = VAE(margins="raw", max_epochs=60, **QUIET).fit(X)
+    grid = np.linspace(-0.06, 0.06, 121)
+    A, B = np.meshgrid(grid, grid)
+    density = np.exp(model.score_samples(pd.DataFrame(dict(a=A.ravel(), b=B.ravel())), 32))
+    assert density.sum() * (grid[1] - grid[0]) ** 2 == pytest.approx(1, abs=0.03)
+
+
+def test_identity_is_no_map_and_an_ensemble_says_what_it_cannot():
+    X = returns(0.01)
+    m = Margins("identity").fit(X)
+    assert m.transform(X).equals(X) and m.inverse_transform(X).equals(X) and (m.log_det(X) == 0).all()
+    with pytest.raises(ValueError, match="calibrated=False"):
+        Ensemble(margins="identity", members=2, max_epochs=1, **QUIET).fit(X)
+    loose = Ensemble(margins="identity", calibrated=False, members=2, sigma=0.01, max_epochs=30, **QUIET).fit(X)
+    assert (loose.sample(2000, random_state=0).std() < 0.05).all()
+
+
+class Parrot:
+    def fit(self, rows): self.rows = rows
+    def sample(self, n): return self.rows.sample(n, replace=True)
+
+
+@pytest.mark.parametrize("X", [returns(0.01, centre=3), claims(), returns(1e-200), returns(1e200)])
+def test_rows_that_are_only_passed_on_stay_as_they_are(X):
+    rows = {tuple(r) for r in X.to_numpy()}
+    for model in (BASELINES["Bootstrap"], External(Parrot())):
+        drawn = model.fit(X).sample(500, random_state=0)
+        assert {tuple(r) for r in drawn.to_numpy()} <= rows
+
+
+def test_truth_is_the_law_s_own():
+    from genmod_nb.data import LossLaw, simulate_losses
+    X = simulate_losses(100, 0)
+    drawn = Truth().fit(X).sample(50, random_state=3)
+    seed = int(np.random.default_rng(3).integers(2 ** 31))
+    pd.testing.assert_frame_equal(drawn, LossLaw().sample(50, seed))
