@@ -26,7 +26,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import FAKE, REAL, SIGNED, LossLaw, Margins, check_losses, random_rows, table_shape
+from .data import (FAKE, REAL, SIGNED, LossLaw, Margins, check_losses, random_rows,
+                            table_shape)
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard

@@ -1562,7 +1562,8 @@ def _key(model, X, path):
     parts = pieces(X)
     first = next(parts)
     names = list(map(str, first.columns)) if isinstance(first, pd.DataFrame) else None
-    about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names, table_shape(X)]
+    about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names,
+             table_shape(X)]
     key = hashlib.sha256(json.dumps(about, default=_plain, sort_keys=True).encode())
     for part in itertools.chain([first], parts):
         key.update(np.ascontiguousarray(part, dtype=float).tobytes())
