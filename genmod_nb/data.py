@@ -520,7 +520,8 @@ def _slopes(knots, levels, last):
 class GaussianMargin(Margin):
     "Normal scores under a spline body and a generalised Pareto tail"
     def fit(self, x):
-        self.unit = x.max()     # the spline is built on x / unit, so that no unit overflows it
+        # the spline is built on x / unit, so that no unit overflows it, nor an absurd largest cell
+        self.unit = min(x.max(), 1e30 * np.median(x[x > 0]))
         x = np.where(x < 1e-60 * self.unit, 0, x / self.unit)
         knots, self.levels, excess = _knots(x)
         self.sf_u = 1 - self.levels[-1]
@@ -600,7 +601,7 @@ def _warn_of_units(X):
     for c, x in X.items():
         order = np.argsort(-np.abs(x.to_numpy()))[:few + 1]
         cells, size = x.iloc[order], np.abs(x.to_numpy())[order]
-        jumps = np.flatnonzero((size[1:] > 0) & (size[:-1] >= 100 * size[1:])) + 1
+        jumps = np.flatnonzero((size[1:] > 0) & (size[:-1] / 100 >= size[1:])) + 1
         if not len(jumps): continue
         k = jumps[-1]
         rows = ", ".join(str(i) for i in cells.index[:min(k, 3)]) + (", ..." if k > 3 else "")

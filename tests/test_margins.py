@@ -85,6 +85,7 @@ WRONG = {"the largest times 10,000": lambda x: wrong(x, -1, 1e4),
          "two cells": lambda x: wrong(x, [-1, 250], [1e4, 1e6]),
          "three cells far apart": lambda x: wrong(x, [-1, 100, 250], [1e2, 1e5, 1e8]),
          "the smallest": lambda x: wrong(x, 0, 1e-8),
+         "the largest number there is": lambda x: np.r_[np.sort(x)[:-1], np.finfo(float).max / 1e31],
          "both ends": lambda x: wrong(x, [0, -1], [1e-8, 1e5])}
 
 
@@ -305,6 +306,13 @@ def test_density_and_draws_are_one_law_on_raw_columns():
     A, B = np.meshgrid(grid, grid)
     density = np.exp(model.score_samples(pd.DataFrame(dict(a=A.ravel(), b=B.ravel())), 32))
     assert density.sum() * (grid[1] - grid[0]) ** 2 == pytest.approx(1, abs=0.03)
+
+
+def test_novelty_of_returns_does_not_depend_on_their_units():
+    from genmod_nb.metrics import novelty
+    parts = np.split(returns(1.0, 600), 3)
+    one, other = novelty(*parts), novelty(*(p * [1.0, 1000.0] for p in parts))
+    assert one.to_numpy() == pytest.approx(other.to_numpy(), rel=1e-6)
 
 
 def test_identity_is_no_map_and_an_ensemble_says_what_it_cannot():
