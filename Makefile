@@ -43,7 +43,8 @@ test: $(STAMP) $(KATEX)
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 faults: $(STAMP)
-	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py tests/test_threads.py
+	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py \
+	  tests/test_margins.py tests/test_threads.py
 
 docs: $(STAMP) $(KATEX)
 	@# _proc/ is made anew: nbdev would take what it processed last time, though the reference depends on the modules too

@@ -12,7 +12,7 @@ from pathlib import Path
 from fastcore.script import Param, anno_parser
 from joblib import parallel_config
 import genmod_nb
-from .data import open_losses, read_losses, table_shape, write_table
+from .data import SIGNED, open_losses, read_losses, table_shape, write_table
 from .metrics import scorecard
 from .evaluation import (Ensemble, evaluation_study, extreme_study, fidelity_study,
                                   plot_extremes, plot_fidelity, plot_frontier)
@@ -76,7 +76,7 @@ def fit(
     params = {"random_state": seed, "progress": not quiet} | dict(map(_param, param or []))
     if epochs is not None: params["max_epochs"] = epochs
     unfitted, folder = _model(model, params), model_folder(out)
-    table = open_losses(data, allow_negative=unfitted.margins == "raw")
+    table = open_losses(data, allow_negative=unfitted.margins in SIGNED)
     _writable(folder)
     fitted = unfitted.fit(table)
     fitted.save(folder)

@@ -26,8 +26,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import (FAKE, REAL, LossLaw, Margins, check_losses, random_rows, refit, snapshot,
-                            table_shape)
+from .data import (FAKE, REAL, SIGNED, LossLaw, Margins, check_losses, random_rows, refit,
+                            snapshot, table_shape)
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
@@ -77,7 +77,7 @@ class Baseline(DensityMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self.margins != "raw"
+        tags.input_tags.positive_only = self.margins not in SIGNED
         return tags
 
 # %% ../nbs/08_evaluation.ipynb #3c0a474f
@@ -120,7 +120,7 @@ def copula_score(self: Baseline,
 # %% ../nbs/08_evaluation.ipynb #7df67211
 class Bootstrap(Baseline):
     "Training rows, drawn with replacement (Efron 1979); no density"
-    margins = "raw"
+    margins = "identity"
     score_samples = score = copula_score = property(_no_density)
     def _learn(self, Z): self.rows_ = Z.to_numpy()
     def _draw(self, n, rng): return self.rows_[rng.integers(len(self.rows_), size=n)]
@@ -198,7 +198,7 @@ class Vine(Baseline):
 # %% ../nbs/08_evaluation.ipynb #f49be364
 class Truth(Baseline):
     "The simulated law itself, whatever the rows"
-    margins = "raw"
+    margins = "identity"
     def _learn(self, Z): pass
     def _draw(self, n, rng): return LossLaw().sample(n, int(rng.integers(2 ** 31))).to_numpy()
     def score_samples(self, X): return LossLaw().log_prob(X)
@@ -386,6 +386,9 @@ class Ensemble(VAE):
 @patch
 def parts(self: Ensemble) -> list: # of VAEs
     "Return the members, unfitted; their seeds follow from the ensemble's"
+    if self.calibrated and self.margins == "identity":
+        raise ValueError("margins='identity' gives no normal scores to put the margins back by: "
+                         "take another kind, or calibrated=False")
     self.seed_ = seed_from(self.random_state)
     shared = {k: v for k, v in self.get_params(deep=False).items()
               if k not in ("members", "calibrated", "random_state")}
@@ -443,7 +446,7 @@ def _seeded(seed):
 
 class External(Baseline):
     "A model of another package, with this package's interface; no density"
-    margins = "raw"
+    margins = "identity"
     score_samples = score = copula_score = property(_no_density)
     def __init__(self,
         model,             # an object with fit(table) and sample(n); it is copied, not changed
@@ -709,7 +712,7 @@ BASELINES = {"Bootstrap": Bootstrap(), "Independent": Independent(),
              "Gaussian copula": GaussianCopula(), "Gaussian mixture": GaussianMixture(),
              "Vine": Vine()}
 NETWORKS = {
-    "VAE, the report's settings": VAE(margins="raw", sigma=1.0, decoder_noise=False),
+    "VAE, the report's settings": VAE(margins="identity", sigma=1.0, decoder_noise=False),
     "VAE": VAE(),
     "WAE, W2": WAE(divergence="w2", lam=0.01, early_stopping=False),
     "WAE, MMD": WAE(divergence="mmd", lam=10.0, early_stopping=False),

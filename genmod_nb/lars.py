@@ -385,7 +385,7 @@ def fit(self: PriorSpec,
     **training, # how to train: the arguments of `Density`
 ): # self
     "Fit the prior on its own to points, as they are; returns self"
-    self.model_ = Density(self, **dict(margins="raw") | training).fit(Z)
+    self.model_ = Density(self, **dict(margins="identity") | training).fit(Z)
     return self
 
 # %% ../nbs/06_lars.ipynb #0a32bb60
@@ -549,7 +549,7 @@ def toy_study(
     Columns toy, k, prior, seed, failure, kl and kl_normal (of the fitted law and of the normal one
     with the toy's moments, in nats), acceptance and proposals where there is a rate."""
     priors = {"LARS": LARS(hidden=(64, 64))} if priors is None else priors
-    how = dict(margins="raw", lr=1e-2, batch_size=512, max_epochs=150, early_stopping=False,
+    how = dict(margins="identity", lr=1e-2, batch_size=512, max_epochs=150, early_stopping=False,
                progress=False) | training
     plan = list(itertools.product(toys, priors, seeds))
     models = [Density(priors[prior], random_state=seed, **how) for _, prior, seed in plan]

@@ -144,7 +144,7 @@ def sigma_study(
     tables=None,   # {name: (train, test)}; None takes `study_tables()`
     sigmas=SIGMAS, # numbers, or "learned"
     seeds=range(32), # one fit for each
-    margins=("raw", "gaussian"), # the scales to train on
+    margins=("identity", "gaussian"), # the scales to train on
     store=None, n_jobs: int = None, progress: bool = True, # as in `run_study`
     **arguments,   # of the VAE
 ) -> pd.DataFrame: # one row per fit
@@ -194,8 +194,8 @@ def paired_intervals(
 # %% ../nbs/04_sigma.ipynb #04f3b2c3
 _LOOKS = {("gaussian", ""): ("#0b3c6f", "o-", "scores, with noise"),
           ("gaussian", "_f"): ("#0b3c6f", "o:", "scores, f(z) alone"),
-          ("raw", ""): ("#e08214", "s-", "raw losses, with noise"),
-          ("raw", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
+          ("identity", ""): ("#e08214", "s-", "raw losses, with noise"),
+          ("identity", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
 
 def _lines(ax, rows, score, suffixes=("",)):
     "Means and 5-95 % ranges of a score against σ; the learned σ stands apart, on the right"

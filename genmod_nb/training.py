@@ -40,7 +40,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, Margins, check_losses, give_back_memory, is_large,
+from .data import (MARGINS, SIGNED, Margins, check_losses, give_back_memory, is_large,
                             keep_memory, pieces, random_rows, refit, snapshot, table_shape,
                             write_table)
 
@@ -779,7 +779,7 @@ class Generator(DensityMixin, BaseEstimator):
     registry = {}
     _parameter_constraints = _CONSTRAINTS
     def __init__(self,
-        margins: str = "gaussian",   # scores to train on: "gaussian", "log" or "raw"
+        margins: str = "gaussian",   # scores to train on: "gaussian", "log", "raw", "identity"
         lr: float = 5e-3,            # initial learning rate of Adam
         lr_decay: str = "cosine",    # "cosine" (to zero) or "constant"
         batch_size: int = 128,       # rows in a batch
@@ -805,7 +805,7 @@ class Generator(DensityMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self.margins != "raw"
+        tags.input_tags.positive_only = self.margins not in SIGNED
         return tags
 
 # %% ../nbs/02_training.ipynb #4a14c16a
@@ -846,7 +846,7 @@ def _check(self: Generator, X, fitting):
         validate_data(self, X, reset=False, skip_check_array=True)
         if self.columns_ and isinstance(X, pd.DataFrame) and list(X.columns) != self.columns_:
             raise ValueError(f"feature names {list(X.columns)}: {self.columns_} were fitted")
-    table = check_losses(X, min_rows=2 if fitting else 1, allow_negative=self.margins == "raw",
+    table = check_losses(X, min_rows=2 if fitting else 1, allow_negative=self.margins in SIGNED,
                          allow_constant=not fitting)
     if fitting:
         is_frame = isinstance(X, pd.DataFrame)
@@ -889,7 +889,7 @@ def _table_of_scores(law, X, table):
         if hasattr(os, "posix_fallocate"):                  # a full disk is an error here, no crash
             os.posix_fallocate(file.fileno(), 0, 4 * n * len(columns))
         Z, i = np.memmap(file, np.float32, "w+", shape=(n, len(columns))), 0
-    for part in _checked(X, law.kind == "raw"):
+    for part in _checked(X, law.kind in SIGNED):
         Z[i:i + len(part)] = law.transform(part)
         i += len(part)
         give_back_memory()
@@ -906,7 +906,7 @@ def _summary(self, X):
     "The table, or so many of its rows as margins need, checked"
     try: return self._check(random_rows(X), fitting=True)
     except ValueError:
-        for _ in _checked(X, self.margins == "raw") if is_large(X) else (): pass
+        for _ in _checked(X, self.margins in SIGNED) if is_large(X) else (): pass
         raise
 
 # %% ../nbs/02_training.ipynb #f7f96d96
@@ -1363,7 +1363,7 @@ def from_json(
     return Specification.registry[name](**{k: from_json(v) for k, v in params.items()})
 
 # %% ../nbs/02_training.ipynb #74c1e3ed
-FORMAT = 2
+FORMAT = 3
 FILES = {"config.json", "model.safetensors"}
 
 def model_folder(
@@ -1614,7 +1614,8 @@ def _key(model, X, path):
     parts = pieces(X)
     first = next(parts)
     names = list(map(str, first.columns)) if isinstance(first, pd.DataFrame) else None
-    about = [type(model).__name__, params, path, genmod_nb.__version__, names, table_shape(X)]
+    about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names,
+             table_shape(X)]
     key = hashlib.sha256(json.dumps(about, default=_plain, sort_keys=True).encode())
     for part in itertools.chain([first], parts):
         key.update(np.ascontiguousarray(part, dtype=float).tobytes())

@@ -141,7 +141,9 @@ def test_a_stack_of_anything(tables):
 def test_margins_are_those_fitted(ensemble, tables, monkeypatch):
     drawn = ensemble.sample(100_000, random_state=0)
     scores = ensemble.margins_.transform(drawn)
-    assert (scores.quantile([0.01, 0.5, 0.99]).sub(special.ndtri([0.01, 0.5, 0.99]), axis=0).abs() < 0.06).all(axis=None)
+    levels = [0.02, 0.5, 0.99]                          # the zeros, 1 % of a column and less, share one score
+    assert (scores.quantile(levels).sub(special.ndtri(levels), axis=0).abs() < 0.06).all(axis=None)
+    assert (drawn == 0).mean().to_numpy() == pytest.approx((tables[0] == 0).mean().to_numpy(), abs=0.002)
     bare = Ensemble(**FEW, calibrated=False).fit(tables[0])
     assert "knots" in ensemble.state_ and "knots" not in bare.state_
     raw = bare.margins_.transform(bare.sample(100_000, random_state=0))

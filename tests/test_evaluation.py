@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from genmod_nb.data import Margins, simulate_losses
+from genmod_nb.data import SIGNED, Margins, simulate_losses
 from genmod_nb.evaluation import (EXPECTED, IDEALS, Baseline, Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare, ranks,
                                   summary)
 from genmod_nb.gan import GAN
@@ -103,7 +103,7 @@ def test_bad_input(model, tables):
         clone(model).fit(X)
     with pytest.raises(ValueError, match="2 columns"):
         clone(model).fit(tables[0][["f1"]])
-    if model.margins != "raw":
+    if model.margins not in SIGNED:
         with pytest.raises(ValueError, match="[Nn]egative"):
             clone(model).fit(tables[0] - 1)
     with pytest.raises(ValueError, match="n_samples=0"):

@@ -193,8 +193,8 @@ def test_saved_with_its_average(game, tables, tmp_path):
 
 
 @BOTH
-def test_linear_networks_and_raw_margins(game, tables):
-    Y = game(**SMALL | dict(generator=(), critic=(), margins="raw")).fit(tables[0]).sample(50, random_state=0)
+def test_linear_networks_and_no_map(game, tables):
+    Y = game(**SMALL | dict(generator=(), critic=(), margins="identity")).fit(tables[0]).sample(50, random_state=0)
     assert np.isfinite(Y).all(axis=None) and np.linalg.matrix_rank(Y - Y.mean(), tol=1e-4) == 3     # a plane of latent_dim dimensions
 
 

@@ -185,7 +185,7 @@ def folders(tables, tmp_path_factory):
 
 
 JSON = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-3, 20), st.sampled_from([10 ** 9, 2 ** 63, -2 ** 63, 10 ** 30]), st.floats(),
-                              st.sampled_from(["", "VAE", "normal", "raw", "gaussian", "../x", "os.system", "cuda", "auto", "eager", "kl", "LARS"]), st.text(max_size=4)),
+                              st.sampled_from(["", "VAE", "normal", "raw", "identity", "gaussian", "../x", "os.system", "cuda", "auto", "eager", "kl", "LARS"]), st.text(max_size=4)),
                     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(st.sampled_from(["LARS", "data", "columns", "order"]), st.text(max_size=3)),
                                                                                         inner, max_size=3)), max_leaves=6)
 
@@ -295,7 +295,7 @@ def desk(tables, folders, tmp_path_factory):
 WORDS = st.one_of(st.sampled_from(["good.csv", "good.parquet", "bad.csv", "empty.csv", "model", "folder", "missing.csv", "folder/../good.csv", "/proc/none/x", "/dev/null", "", "-", "--",
                                    "out.csv", "out.parquet", "out", "folder/out.csv", "bad.csv/out.csv", "0", "1", "-1", "1e9", "x"]), st.text(st.characters(exclude_characters="/\\~"), max_size=6))
 PARAMS = st.one_of(st.builds("{}={}".format, st.sampled_from(["latent_dim", "encoder", "decoder", "sigma", "lr", "batch_size", "margins", "prior", "likelihood", "device", "compile", "x"]),
-                             st.one_of(st.sampled_from(["0", "3", "-1", "[8]", "[8,8]", "[]", "[0]", "1e30", "nan", "NaN", "null", "true", "raw", "log", "learned", "cuda:9", '{"LARS":{}}',
+                             st.one_of(st.sampled_from(["0", "3", "-1", "[8]", "[8,8]", "[]", "[0]", "1e30", "nan", "NaN", "null", "true", "raw", "identity", "log", "learned", "cuda:9", '{"LARS":{}}',
                                                         '{"LARS":{"hidden":[4]}}', '{"os.system":{}}', "1000000000000"]), st.text(max_size=4))), WORDS)
 COMMANDS = {
     "fit": (1, {"--model": st.one_of(st.sampled_from([*MODELS, "oracle"])), "--out": WORDS, "--seed": WORDS, "--param": PARAMS}, ["--epochs", "1", "--quiet"]),

@@ -228,7 +228,7 @@ def test_command_line_refuses_a_foreign_folder_before_the_work(losses, tmp_path,
 
 def test_command_line_scores_what_it_samples(losses, tmp_path, capsys):
     """A collapsed model on the raw scale generates negative and constant columns; score says how bad they are."""
-    fit = ["fit", losses, "--out", tmp_path / "m", "--epochs", 2, "--quiet", "--param", "margins=raw", "decoder_noise=false", "sigma=1"]
+    fit = ["fit", losses, "--out", tmp_path / "m", "--epochs", 2, "--quiet", "--param", "margins=identity", "decoder_noise=false", "sigma=1"]
     assert genmod(capsys, *fit)[0] == 0
     assert genmod(capsys, "sample", tmp_path / "m", "-n", 100, "--out", tmp_path / "x.csv")[0] == 0
     assert genmod(capsys, "score", losses, tmp_path / "x.csv", "--reps", 3)[0] == 0

@@ -1,0 +1,346 @@
+"""Margins on tables that are not as they should be: a cell in a wrong unit, columns of zeros, a scale that is not that of scores."""
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, stats
+
+from conftest import SMALL
+from genmod_nb.cli import MODELS, main
+from genmod_nb.data import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, RawMargin, fit_gpd
+from genmod_nb.evaluation import BASELINES, Ensemble, External, Truth
+from genmod_nb.training import Generator
+from genmod_nb.vae import VAE
+
+QUIET = dict(progress=False, random_state=0)
+
+
+def lognormal(n=500, seed=0):
+    return np.exp(np.random.default_rng(seed).standard_normal(n))
+
+
+# ------------------------------------------------------------------ the tail's optimum
+def penalised(p, y):
+    """The objective of `fit_gpd`, written down again."""
+    xi, beta = p[0], np.exp(p[1])
+    return len(y) * p[1] + (1 + 1 / xi) * np.log1p(xi * y / beta).sum() + 1 / (1 - xi) - 1
+
+
+def excesses(rng):
+    """Excesses of some light or heavy law in some unit, with 0 to 3 outliers of 10^2 to 10^8."""
+    n, few = int(10 ** rng.uniform(1, 3.7)), rng.integers(4)
+    y = stats.genpareto.rvs(rng.choice([0, 0.1, 0.25, 0.5, 0.9, 1.5]), size=n, random_state=rng)
+    if rng.random() < 0.3: y = np.abs(rng.standard_normal(n))
+    y[rng.choice(n, few, replace=False)] *= 10 ** rng.uniform(2, 8, few)
+    return y * 10 ** rng.uniform(-30, 30)
+
+
+def best_of_twenty(y, rng):
+    starts = zip(rng.uniform(0.01, 0.95, 20), np.log(np.quantile(y, rng.random(20))) + rng.normal(size=20))
+    runs = [optimize.minimize(penalised, s, args=(y,), bounds=[(1e-9, 1 - 1e-9), (None, None)], method="L-BFGS-B") for s in starts]
+    return min(run.fun for run in runs if np.isfinite(run.fun))
+
+
+def test_the_tail_is_at_the_maximum_of_its_likelihood(full):
+    """Within a tenth of a nat of the best of 20 random starts."""
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)         # of the random starts
+        gaps = []
+        for _ in range(1000 if full else 40):
+            y = excesses(rng)
+            xi, beta = fit_gpd(y)
+            assert 0 < xi < 1 and beta > 0
+            gaps.append(penalised((xi, np.log(beta)), y) - best_of_twenty(y, rng))
+    assert max(gaps) < 0.1
+
+
+@pytest.mark.parametrize("factor", [0.05, 0.3, 1, 5])
+def test_the_shape_is_at_its_maximum_where_the_scale_is_given(factor, full):
+    rng = np.random.default_rng(1)
+    grid = np.r_[np.geomspace(1e-9, 0.01, 50), np.linspace(0.01, 0.95, 300), 1 - np.geomspace(0.05, 1e-6, 200)]
+    for _ in range(250 if full else 15):
+        y = excesses(rng)
+        beta = factor * fit_gpd(y)[1]
+        xi, same = fit_gpd(y, beta)
+        assert same == beta
+        assert penalised((xi, np.log(beta)), y) < min(penalised((a, np.log(beta)), y) for a in grid) + 0.02
+
+
+def test_excesses_of_one_size_and_a_single_one():
+    for y in ([3.0], [2.0, 2.0], [1e-30] * 50, [1.0] * 30 + [1e8]):
+        xi, beta = fit_gpd(np.array(y))
+        assert 0 < xi < 1 and np.isfinite(beta) and beta > 0
+
+
+def wrong(x, where, factor):
+    x, order = x.copy(), np.argsort(x)
+    x[order[where]] *= factor
+    return x
+
+
+WRONG = {"the largest times 10,000": lambda x: wrong(x, -1, 1e4),
+         "the largest times 10^8": lambda x: wrong(x, -1, 1e8),
+         "two cells": lambda x: wrong(x, [-1, 250], [1e4, 1e6]),
+         "three cells far apart": lambda x: wrong(x, [-1, 100, 250], [1e2, 1e5, 1e8]),
+         "the smallest": lambda x: wrong(x, 0, 1e-8),
+         "the largest number there is": lambda x: np.r_[np.sort(x)[:-1], np.finfo(float).max / 1e31],
+         "both ends": lambda x: wrong(x, [0, -1], [1e-8, 1e5])}
+
+
+@pytest.mark.parametrize("unit", [1, 1e-30, 1e30])
+@pytest.mark.parametrize("how", sorted(WRONG))
+def test_a_cell_in_a_wrong_unit_leaves_the_quantiles_alone(how, unit):
+    x = lognormal()
+    truth = stats.lognorm(1).ppf([0.5, 0.9, 0.95])
+    found = GaussianMargin().fit(unit * WRONG[how](x)).inverse(stats.norm.ppf([0.5, 0.9, 0.95])) / unit
+    assert found == pytest.approx(truth, rel=0.2)
+
+
+def test_ten_rows_in_another_unit():
+    """One row in fifty is then in the far tail: the 95 % quantile is the 97 % quantile of the rest, more or less."""
+    x = lognormal()
+    x[:10] *= 1000
+    found = GaussianMargin().fit(x).inverse(stats.norm.ppf([0.5, 0.9, 0.95]))
+    assert found == pytest.approx(np.quantile(x, [0.5, 0.9, 0.95]), rel=0.25)
+
+
+def test_twenty_rows():
+    x = wrong(lognormal(20), -1, 1e4)
+    found = GaussianMargin().fit(x).inverse(stats.norm.ppf([0.25, 0.5]))
+    assert found == pytest.approx(np.quantile(x, [0.25, 0.5]), rel=0.25)
+
+
+# ------------------------------------------------------------------ the warning
+def said(fit, X):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit(X)
+    return [str(w.message) for w in seen if "check the unit" in str(w.message)]
+
+
+def table(**columns):
+    n = len(next(iter(columns.values())))
+    return pd.DataFrame(columns | dict(other=lognormal(n, 9)), index=[f"day {i}" for i in range(n)])
+
+
+@pytest.mark.parametrize("kind", sorted(MARGINS))
+def test_a_cell_a_hundred_times_the_next_is_named(kind):
+    x = lognormal()
+    x[217] = 5e5
+    text, = said(Margins(kind).fit, table(claims=x))
+    assert "'claims'" in text and "row day 217" in text and "500000" in text
+
+
+def test_several_cells_are_named_together():
+    x = lognormal()
+    x[[3, 99]] = 1e5, 1e9
+    text, = said(Margins().fit, table(claims=x))
+    assert "2 cells (rows day 99, day 3)" in text
+    x[:10] = 1e6
+    text, = said(Margins().fit, table(claims=x))
+    assert "11 cells" in text and "..." in text
+
+
+def test_a_large_negative_cell_is_named_as_it_is():
+    x = np.random.default_rng(0).normal(size=200)
+    x[50] = -1e4
+    text, = said(Margins("raw").fit, table(profit=x))
+    assert "row day 50 holds -10000" in text
+
+
+@pytest.mark.parametrize("x", [lognormal(), np.where(lognormal() < 3, 0, lognormal()), np.r_[np.zeros(99), 1.0], np.arange(1.0, 3),
+                               np.r_[np.zeros(60), np.full(40, 100.0)], 1e-3 / np.arange(1.0, 500)])
+def test_ordinary_columns_are_not_named(x):
+    assert said(Margins().fit, table(x=x)) == []
+
+
+def test_a_model_warns_once(tables, tmp_path, capsys):
+    X = tables[0].copy()
+    X.iloc[7, 2] = 900.0
+    models = [VAE(max_epochs=1, **QUIET), Ensemble(members=2, max_epochs=1, **QUIET), BASELINES["Vine"]]
+    for model in models:
+        assert len(said(model.fit, X)) == 1
+    X.to_csv(tmp_path / "x.csv")
+    assert main(["fit", str(tmp_path / "x.csv"), "--out", str(tmp_path / "m"), "--epochs", "1", "--quiet"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "check the unit" in line]
+    assert len(lines) == 1 and "'f3'" in lines[0] and "900" in lines[0] and str(X.index[7].date()) in lines[0]
+
+
+# ------------------------------------------------------------------ zeros come back
+def claims(n=500, share=0.7, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = 1 + rng.pareto(3, (2, n))
+    return pd.DataFrame(dict(a=np.where(rng.random(n) < share, 0, a), b=b))
+
+
+def error(share, n):
+    "Five standard errors of a share among n draws"
+    return 5 * np.sqrt(share * (1 - share) / n) + 1e-12
+
+
+COLUMNS = {"0.7": claims().a, "3 of 720": np.r_[np.zeros(3), lognormal(717)], "all but 5": np.r_[np.zeros(400), lognormal(5)],
+           "all but one": np.r_[np.zeros(30), 1.0], "rounded": np.round(lognormal(), 0), "wide": np.r_[np.zeros(50), 10 ** np.linspace(-30, 30, 200)],
+           "tiny": np.r_[np.zeros(200), 1e-30 * lognormal(300)], "ties": np.r_[np.zeros(40), np.full(50, 100.0), np.full(10, 500.0)],
+           "small outlier": np.r_[np.zeros(200), 1e-9, lognormal(300)]}
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "log"])
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+def test_zeros_have_their_share_and_losses_come_back(kind, column):
+    x = np.asarray(COLUMNS[column], float)
+    m, share, n = MARGINS[kind]().fit(x), np.mean(np.asarray(x) == 0), 100_000
+    draws = m.inverse(np.random.default_rng(0).normal(size=n))
+    lowest = x[x > 0].min()
+    assert (draws == 0).mean() == pytest.approx(share, abs=error(share, n))
+    assert not ((draws > 0) & (draws < 0.99 * CLIP * lowest)).any()
+    back = m.inverse(m.transform(x))
+    assert (back[x == 0] == 0).all() and back == pytest.approx(x, rel=1e-8)
+    assert (np.diff(m.transform(np.unique(x))) > 0).all() and m.sound()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "log"])
+@pytest.mark.parametrize("column", sorted(COLUMNS))
+def test_density_and_sampler_agree_on_the_mass_of_zeros(kind, column):
+    """The integral of the density up to the bound is the share of the zeros among the draws."""
+    x = np.asarray(COLUMNS[column], float)
+    m, bound, zero = MARGINS[kind]().fit(x), CLIP * x[x > 0].min(), np.zeros(1)
+    t = np.linspace(0, 1, 20_001)[1:-1] * bound
+    assert np.exp(m.log_pdf(t) + np.log(bound)).mean() == pytest.approx((x == 0).mean(), rel=1e-3)
+    assert m.log_pdf(zero) == pytest.approx(m.log_det(zero) + stats.norm.logpdf(m.transform(zero)))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_log_law_with_zeros_integrates_to_one(share):
+    from scipy import integrate
+    x = np.where(np.random.default_rng(1).random(800) < share, 0, lognormal(800))
+    m = LogMargin().fit(x)
+    density = lambda t: np.exp(m.log_pdf(np.array([t])))[0]
+    cuts = np.r_[0, m.clip * (1 - 1e-12), np.geomspace(m.clip, 1e6, 60)]
+    total = sum(integrate.quad(density, a, b, limit=200)[0] for a, b in zip(cuts, cuts[1:]))
+    assert total == pytest.approx(1, abs=1e-6)
+    t, h = np.geomspace(1.01 * m.clip, 100, 200), 1e-6
+    slope = (m.transform(t * (1 + h)) - m.transform(t * (1 - h))) / (2 * h * t)
+    assert m.log_det(t) == pytest.approx(np.log(slope), abs=1e-5)
+
+
+def test_without_zeros_nothing_is_zero():
+    for kind in ("gaussian", "log"):
+        m = MARGINS[kind]().fit(lognormal())
+        assert m.inverse(np.linspace(-8, -3, 50)).min() > 0
+    assert (LogMargin().fit(lognormal()).transform(lognormal()) == (np.log(lognormal()) - np.log(lognormal()).mean()) / np.log(lognormal()).std()).all()
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+@pytest.mark.parametrize("share", [0.7, 0.02])
+def test_baselines_draw_zeros(name, share):
+    X, n = claims(share=share), 20_000
+    drawn, share = BASELINES[name].fit(X).sample(n, random_state=0), (X.a == 0).mean()
+    assert (drawn.a == 0).mean() == pytest.approx(share, abs=(0.05 if "mixture" in name else 0.01) + error(share, n))
+    assert not (drawn.b == 0).any()
+
+
+@pytest.mark.parametrize("margins", ["gaussian", "log"])
+def test_an_ensemble_draws_zeros(margins, tmp_path):
+    X, n = claims(), 20_000
+    model = Ensemble(members=2, max_epochs=20, margins=margins, **QUIET).fit(X)
+    drawn, share = model.sample(n, random_state=1), (X.a == 0).mean()
+    assert (drawn.a == 0).mean() == pytest.approx(share, abs=0.01 + error(share, n)) and not (drawn.b == 0).any()
+    back = Generator.load(model.save(tmp_path / "m")).sample(n, random_state=1)
+    pd.testing.assert_frame_equal(back, drawn)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_draws_zeros_and_keeps_that_in_its_file(name, tmp_path):
+    X = claims()
+    model = MODELS[name](**SMALL | dict(max_epochs=40)).fit(X)
+    drawn = model.sample(5000, random_state=1)
+    assert (drawn.a == 0).mean() > 0.1 and not (drawn.b == 0).any()
+    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)
+
+
+# ------------------------------------------------------------------ the raw scale
+def returns(scale, n=400, centre=0.0):
+    rng = np.random.default_rng(0)
+    z = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], n)
+    return pd.DataFrame(scale * (centre + z), columns=["a", "b"])
+
+
+@pytest.mark.parametrize("scale, centre", [(0.01, 0), (13, 0), (1e-30, 0), (1e30, 0), (1e-200, 0), (1e200, 0), (13, 40)])
+def test_raw_scores_have_no_unit(scale, centre):
+    X = returns(scale, centre=centre)
+    m = Margins("raw").fit(X)
+    Z = m.transform(X)
+    assert Z.mean().to_numpy() == pytest.approx(0, abs=1e-9) and Z.std(ddof=0).to_numpy() == pytest.approx(1)
+    assert m.inverse_transform(Z).to_numpy() == pytest.approx(X.to_numpy(), rel=1e-9, abs=1e-12 * scale)
+    normal = stats.norm.logpdf(Z).sum(1)
+    assert m.log_det(X) + normal == pytest.approx(m.log_pdf(X).sum(1))
+    assert m.log_det(X) == pytest.approx(-2 * np.log(scale), abs=0.3)
+
+
+@pytest.mark.parametrize("scale, centre", [(0.01, 0), (13, 0), (13, 40)])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_an_ensemble_on_raw_columns_keeps_their_unit(scale, centre, calibrated, tmp_path):
+    X = returns(scale, centre=centre)
+    model = Ensemble(members=2, margins="raw", calibrated=calibrated, max_epochs=30, **QUIET).fit(X)
+    drawn = model.sample(20_000, random_state=0)
+    assert drawn.std().to_numpy() == pytest.approx(X.std().to_numpy(), rel=0.05 if calibrated else 0.3)
+    assert drawn.mean().to_numpy() == pytest.approx(X.mean().to_numpy(), abs=0.05 * scale if calibrated else 0.3 * scale)
+    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(9, random_state=0), model.sample(9, random_state=0))
+
+
+def test_a_vae_on_raw_columns_does_not_see_their_unit():
+    """A power of two changes no digit: the same weights, and samples in the other unit."""
+    one, other = (VAE(margins="raw", max_epochs=30, **QUIET).fit(returns(s)) for s in (1.0, 2.0 ** -7))
+    assert (other.sample(500, random_state=0) == 2.0 ** -7 * one.sample(500, random_state=0)).all(axis=None)
+    assert other.score(returns(2.0 ** -7)) == pytest.approx(one.score(returns(1.0)) + 14 * np.log(2))
+    history = other.history_[(other.history_.split == "train") & (other.history_.term == "loss")].value
+    assert history.iloc[-1] < history.iloc[0] - 0.05
+
+
+def test_density_and_draws_are_one_law_on_raw_columns():
+    X = returns(0.01)
+    model = VAE(margins="raw", max_epochs=60, **QUIET).fit(X)
+    grid = np.linspace(-0.06, 0.06, 121)
+    A, B = np.meshgrid(grid, grid)
+    density = np.exp(model.score_samples(pd.DataFrame(dict(a=A.ravel(), b=B.ravel())), 32))
+    assert density.sum() * (grid[1] - grid[0]) ** 2 == pytest.approx(1, abs=0.03)
+
+
+def test_novelty_of_returns_does_not_depend_on_their_units():
+    from genmod_nb.metrics import novelty
+    parts = np.split(returns(1.0, 600), 3)
+    one, other = novelty(*parts), novelty(*(p * [1.0, 1000.0] for p in parts))
+    assert one.to_numpy() == pytest.approx(other.to_numpy(), rel=1e-6)
+
+
+def test_identity_is_no_map_and_an_ensemble_says_what_it_cannot():
+    X = returns(0.01)
+    m = Margins("identity").fit(X)
+    assert m.transform(X).equals(X) and m.inverse_transform(X).equals(X) and (m.log_det(X) == 0).all()
+    with pytest.raises(ValueError, match="calibrated=False"):
+        Ensemble(margins="identity", members=2, max_epochs=1, **QUIET).fit(X)
+    loose = Ensemble(margins="identity", calibrated=False, members=2, sigma=0.01, max_epochs=30, **QUIET).fit(X)
+    assert (loose.sample(2000, random_state=0).std() < 0.05).all()
+
+
+class Parrot:
+    def fit(self, rows): self.rows = rows
+    def sample(self, n): return self.rows.sample(n, replace=True)
+
+
+@pytest.mark.parametrize("X", [returns(0.01, centre=3), claims(), returns(1e-200), returns(1e200)])
+def test_rows_that_are_only_passed_on_stay_as_they_are(X):
+    rows = {tuple(r) for r in X.to_numpy()}
+    for model in (BASELINES["Bootstrap"], External(Parrot())):
+        drawn = model.fit(X).sample(500, random_state=0)
+        assert {tuple(r) for r in drawn.to_numpy()} <= rows
+
+
+def test_truth_is_the_law_s_own():
+    from genmod_nb.data import LossLaw, simulate_losses
+    X = simulate_losses(100, 0)
+    drawn = Truth().fit(X).sample(50, random_state=3)
+    seed = int(np.random.default_rng(3).integers(2 ** 31))
+    pd.testing.assert_frame_equal(drawn, LossLaw().sample(50, seed))
