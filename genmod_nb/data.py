@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['REAL', 'FAKE', 'TICKERS', 'LARGE', 'ROUNDING', 'WIDEST', 'CLIP', 'MARGINS', 'check_seed', 'check_count',
            'load_losses', 'plot_correlations', 'plot_margins', 'LossLaw', 'simulate_losses', 'as_table', 'whole',
-           'frame_kind', 'dressed', 'differences', 'matched', 'check_order', 'named', 'numbers', 'is_constant',
+           'frame_kind', 'dressed', 'about', 'differences', 'matched', 'check_order', 'named', 'numbers', 'is_constant',
            'check_losses', 'read_losses', 'Margin', 'RawMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin', 'Margins',
            'give_back_memory', 'keep_memory', 'is_large', 'table_shape', 'pieces', 'random_rows', 'is_litter',
            'open_losses', 'whole_file', 'write_table']
 
 # %% ../nbs/00_data.ipynb #643a9b1d
-import csv, ctypes, gzip, os, re, tempfile
+import csv, ctypes, gzip, os, re, tempfile, warnings
 from contextlib import contextmanager, suppress
 import narwhals as nw
 import numpy as np
@@ -238,12 +238,19 @@ def _frame(X):
     "A dataframe of another package as narwhals sees it; anything else as it is"
     if isinstance(X, (pd.DataFrame, np.ndarray, Dataset)): return X
     if isinstance(X, pyarrow.RecordBatch): X = pyarrow.Table.from_batches([X])
-    try: frame = nw.from_native(X, pass_through=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)      # of kinds that it will give up
+            frame = nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as e:
         raise ValueError(f"duplicate column names: {' '.join(str(e).split())}") from e
+    what = f"a {type(X).__module__.split('.')[0]} {type(X).__name__}"
     if isinstance(frame, nw.LazyFrame):
-        raise ValueError(f"a {type(X).__module__}.{type(X).__name__} is lazy and has no rows yet: "
-                         "collect it first, as by X.collect() or X.compute()")
+        raise ValueError(f"{what} is lazy and has no rows yet: collect it first, "
+                         "as by X.collect() or X.compute()")
+    known = isinstance(frame, nw.DataFrame) or not hasattr(X, "columns")
+    if not known:                                   # an array of it would have lost its names
+        raise ValueError(f"{what} is no dataframe that narwhals knows: turn it into one of pandas")
     return frame
 
 def _array(X):
@@ -257,7 +264,8 @@ def _array(X):
     if np.ma.is_masked(A) and A.ndim == 2:
         j = int(np.argmax(A.mask.any(0)))
         _refuse(f"f{j + 1}", pd.Series(A.mask[:, j]), "masked cells", "drop or fill them")
-    return check_array(X, dtype=None, ensure_all_finite=False)
+    plain = np.asarray(A) if isinstance(X, np.ndarray) else X       # of a matrix, or none masked
+    return check_array(plain, dtype=None, ensure_all_finite=False)
 
 # %% ../nbs/00_data.ipynb #09af63af
 def as_table(
@@ -298,6 +306,15 @@ def dressed(
     if kind == "pandas": return pd.DataFrame(A, index, columns)
     return nw.from_numpy(A, list(columns), backend=kind).to_native()
 
+# %% ../nbs/00_data.ipynb #5a77636e
+@contextmanager
+def about(
+    name: str, # what a table is called
+):
+    "Within: a `ValueError` says which table it is about"
+    try: yield
+    except ValueError as e: raise ValueError(f"{name}: {e}") from e
+
 # %% ../nbs/00_data.ipynb #87006081
 def differences(
     names, others, # the columns of two tables
@@ -315,16 +332,18 @@ def matched(
     name: str = "X", other: str = "the other", # what they are called in an error
 ): # X; as a DataFrame with the columns in that order, if both have names and the order differs
     "Return a table with its columns in the order of another one's, by name"
-    T, like = as_table(X), as_table(like)
+    with about(other): like = as_table(like)
+    with about(name): T = as_table(X)
     if not (isinstance(T, pd.DataFrame) and isinstance(like, pd.DataFrame)): return X
-    for table, own in ((other, like), (name, T)):
-        try: _check_names(own)
-        except ValueError as e: raise ValueError(f"{table}: {e}") from e
+    with about(other): _check_names(like)
+    with about(name): _check_names(T)
     own, wanted = list(map(str, T.columns)), list(map(str, like.columns))
     if own == wanted: return X
     different = differences(like.columns, T.columns, other, name)
     if different: raise ValueError(f"the two tables have different columns: {different}")
     return T.iloc[:, [own.index(c) for c in wanted]].set_axis(like.columns, axis=1)
+
+# %% ../nbs/00_data.ipynb #172ae982
 def check_order(
     names,  # the columns of a table
     fitted, # those of the table that was fitted
@@ -485,8 +504,12 @@ def _is_header(rows, decimal):
     labels = [r[0] for r in rows[1:]]           # below a blank corner, row labels: 0, 1, 2, ...
     counted = len(labels) > 1 and labels == [str(i) for i in range(len(labels))]
     if not rows[0][0] and counted: return True
+    words = [j for j, c in enumerate(rows[0]) if c and not number(c)]
+    if any(not number(r[j]) for r in rows[1:] for j in words if len(r) > j): return False
+    first = [c for c in first if number(c)]     # words above numbers may stand among the names
     if not all(map(whole, first)) or len(set(first)) < len(first): return False
     steps = [int(c) for c in first]
+    if words: return len(rows) > 1 and steps == sorted(steps) and steps[0] < 2
     counts = steps == list(range(steps[0], steps[0] + len(steps)))
     if counts and len(rows) > 1 and (steps[0] < 2 or len(steps) > 2): return True
     fractions = any(number(c) and not whole(c) for row in rows[1:] for c in row[1:])

@@ -12,17 +12,17 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
-from .data import (FAKE, REAL, Margins, check_count, check_seed, is_constant, matched,
-                            numbers, random_rows, whole)
+from .data import (FAKE, REAL, Margins, about, check_count, check_seed, is_constant,
+                            matched, numbers, random_rows, whole)
 
 # %% ../nbs/01_metrics.ipynb #8e501d7e
 def _pair(real, fake, equal=False, random_state=0, names=("real", "fake")):
     "Both tables as float64 arrays with the same columns; the larger one subsampled if `equal`"
-    real, fake = random_rows(real), random_rows(fake, random_state=1)
+    with about(names[0]): real = random_rows(real)
+    with about(names[1]): fake = random_rows(fake, random_state=1)
     fake, pair = matched(fake, real, *names[::-1]), []
     for name, t in zip(names, (real, fake)):
-        try: t = np.asarray(numbers(t))
-        except ValueError as e: raise ValueError(f"{name}: {e}") from e
+        with about(name): t = np.asarray(numbers(t))
         if len(t) < 2:
             raise ValueError(f"{name} has shape {t.shape}: give a table with 2 rows or more")
         pair.append(t)
@@ -53,7 +53,8 @@ def anderson_darling(
 
     Two samples of one law have mean about 2, not 0
     (Anderson and Darling 1952; see `noise_floor`)."""
-    real, random_state = random_rows(real), check_seed(random_state)
+    random_state = check_seed(random_state)
+    with about("real"): real = random_rows(real)
     names = real.columns if isinstance(real, pd.DataFrame) else None
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     n, i = len(real), np.arange(1, len(real) + 1)
@@ -249,7 +250,7 @@ def novelty(
 
     Distances are Euclidean, in Gaussian scores of the training margins (standard deviations)."""
     from scipy.spatial import cKDTree
-    train = random_rows(train)
+    with about("train"): train = random_rows(train)
     names, (_, test) = _names(train), _pair(train, test, names=("train", "test"))
     train, fake = _pair(train, fake, names=("train", "fake"))
     margins = Margins("gaussian" if (train >= 0).all() else "raw")
@@ -308,7 +309,7 @@ def scorecard(
     holds their standard error. Copies are looked for among 500,000 training rows at most."""
     random_state, reps = check_seed(random_state), check_count("reps", reps, least=0)
     max_rows, samples = check_count("max_rows", max_rows), check_count("samples", samples)
-    real = random_rows(real)
+    with about("real"): real = random_rows(real)
     names = _names(real)
     if train is not None: _, train = _pair(real, train, names=("real", "train"))
     pair, rng = _pair(real, fake), check_random_state(random_state)
@@ -337,7 +338,7 @@ def plot_pairs(
     """Return a pair plot of real and generated rows on logarithmic axes;
     losses that are not positive are counted, not drawn"""
     import matplotlib.pyplot as plt
-    real = random_rows(real)
+    with about("real"): real = random_rows(real)
     columns = _names(real)
     real, fake = (pd.DataFrame(t, columns=columns) for t in _pair(real, fake))
     dropped = float((fake <= 0).any(axis=1).mean())
