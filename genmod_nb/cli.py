@@ -7,12 +7,13 @@ __all__ = ['MODELS', 'STUDIES', 'BY_SEED', 'COMMANDS', 'USAGE', 'fit', 'ShortPar
 
 # %% ../nbs/10_cli.ipynb #e5413628
 import functools, json, os, sys, tempfile, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from fastcore.script import Param, anno_parser
 from joblib import parallel_config
 import genmod_nb
-from .data import SIGNED, open_losses, read_losses, table_shape, write_table
+from .data import (SIGNED, check_seed, open_losses, read_losses, table_shape,
+                            write_table)
 from .metrics import scorecard
 from .evaluation import (Ensemble, evaluation_study, extreme_study, fidelity_study,
                                   plot_extremes, plot_fidelity, plot_frontier)
@@ -52,6 +53,11 @@ def _param(text):
     except json.JSONDecodeError: pass
     return name, from_json(value)
 
+def _seed(seed, flag="--seed"):
+    "A seed, checked before any work"
+    try: return check_seed(seed)
+    except ValueError as e: raise ValueError(f"{flag}: {e}") from None
+
 def _model(kind, params):
     "An unfitted model from the command line's arguments"
     if kind not in MODELS: raise ValueError(f"--model {kind}: choose from {', '.join(MODELS)}")
@@ -73,7 +79,7 @@ def fit(
 ):
     "Fit a generative model to a table of losses and save it to a folder"
     if out is None: raise ValueError("--out: name the folder to write the model to")
-    params = {"random_state": seed, "progress": not quiet} | dict(map(_param, param or []))
+    params = {"random_state": _seed(seed), "progress": not quiet} | dict(map(_param, param or []))
     if epochs is not None: params["max_epochs"] = epochs
     unfitted, folder = _model(model, params), model_folder(out)
     table = open_losses(data, allow_negative=unfitted.margins in SIGNED)
@@ -98,7 +104,7 @@ def sample(
     quiet: bool = False, # show no progress bar and no report
 ):
     "Draw rows from a fitted model into a csv or parquet file"
-    path = _table_path(out)
+    path, seed = _table_path(out), _seed(seed)
     load(folder).sample_to(path, n, random_state=seed, progress=not quiet)
     if not quiet: print(f"{n} rows: {path}")
 
@@ -123,7 +129,7 @@ def score(
     ("Judge generated rows against real ones: every score, "
      "and the value that a perfect generator would reach")
     if reps < 1: raise ValueError(f"--reps {reps}: at least 1")
-    path = None if out is None else _table_path(out)
+    path, seed = None if out is None else _table_path(out), _seed(seed)
     real, fake = open_losses(real, allow_negative=True), open_losses(
         fake, allow_negative=True, allow_constant=True)
     train = None if train is None else open_losses(train, allow_negative=True)
@@ -162,6 +168,8 @@ def study(
     extremes"""
     if out is None: raise ValueError("--out: name the folder to write the results to")
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
+    _seed(split, "--split")
+    for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
     if which != "search" and trials is not None: raise ValueError("--trials: only for search")
     if which == "search" and epochs is not None:
         raise ValueError("--epochs: a search looks for them itself")
@@ -192,6 +200,17 @@ USAGE = "\n".join([
 ])
 
 @contextmanager
+def _printable():
+    "Within: what the terminal's encoding lacks is printed as an escape, so that no result is lost"
+    strict = [s for s in (sys.stdout, sys.stderr)
+              if hasattr(s, "reconfigure") and s.errors == "strict"]
+    for stream in strict: stream.reconfigure(errors="backslashreplace")
+    try: yield
+    finally:
+        with suppress(OSError, ValueError):     # it may have been closed at the other end
+            for stream in strict: stream.reconfigure(errors="strict")
+
+@contextmanager
 def _plainly(prog):
     "Warnings as one line on stderr"
     def plainly(message, *args, **kwargs):
@@ -201,6 +220,7 @@ def _plainly(prog):
     finally: warnings.showwarning = old
 
 # %% ../nbs/10_cli.ipynb #ea71d0fb
+@_printable()
 def main(
     argv=None, # the arguments; those of the process if None
 ) -> int: # exit status: 0 done, 2 something in the request was wrong, 130 interrupted

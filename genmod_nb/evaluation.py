@@ -26,14 +26,15 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import (FAKE, REAL, SIGNED, LossLaw, Margins, check_losses, random_rows, refit,
-                            snapshot, table_shape)
+from .data import (FAKE, REAL, SIGNED, LossLaw, Margins, as_table, check_count,
+                            check_losses, check_seed, dressed, matched, refit, snapshot,
+                            table_shape)
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
 from .sigma import intervals, paired_intervals, score_all, study_tables
 from .training import (GenerativeModule, Generator, Store, fit_many, seed_from, steady,
-                                surroundings)
+                                surroundings, warn_of_few)
 from .vae import VAE
 from .wae import WAE
 
@@ -65,7 +66,7 @@ class Baseline(DensityMixin, BaseEstimator):
 
     def _train(self, X):
         self._validate_params()
-        table = self._check(random_rows(X), fitting=True)
+        table = self._check(X, fitting=True)
         self.margins_ = Margins(self.margins).fit(table)
         self._learn(self.margins_.transform(table))
 
@@ -86,16 +87,13 @@ class Baseline(DensityMixin, BaseEstimator):
 def sample(self: Baseline,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
-): # losses, shape (n_samples, d), a DataFrame with the columns of `fit` if it was given one
+): # losses, shape (n_samples, d), a dataframe of the kind and columns of `fit`, or an array
     """Return generated losses, in the units of the training table.
 
-    Raises `ValueError` unless n_samples >= 1."""
-    self = self._trained()
-    if not isinstance(n_samples, Integral) or n_samples < 1:
-        raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
-    Z = self._draw(int(n_samples), np.random.default_rng(seed_from(random_state)))
-    X = self.margins_.inverse_transform(Z)
-    return X if self.columns_ is None else pd.DataFrame(X, columns=self.columns_)
+    Raises `ValueError` unless n_samples is a whole number of 1 or more."""
+    self, n_samples = self._trained(), check_count("n_samples", n_samples)
+    Z = self._draw(n_samples, np.random.default_rng(seed_from(random_state)))
+    return dressed(self.margins_.inverse_transform(Z), self.frame_, self.columns_)
 
 @patch
 @surroundings()
@@ -138,6 +136,7 @@ RIDGE = 1e-6    # keeps R invertible where two columns say the same
 class GaussianCopula(Baseline):
     "The fitted margins under a Gaussian copula"
     def _learn(self, Z):
+        warn_of_few(*Z.shape)
         R = (1 - RIDGE) * np.corrcoef(Z.to_numpy(), rowvar=False)
         np.fill_diagonal(R, 1)
         self.correlation_ = R
@@ -159,6 +158,7 @@ class GaussianMixture(Baseline):
         random_state=None,       # seed of the starting points
     ): self.max_components, self.random_state = max_components, random_state
     def _learn(self, Z):
+        warn_of_few(*Z.shape)
         Z, seed = Z.to_numpy(), seed_from(self.random_state)
         sizes = range(1, min(self.max_components, len(Z)) + 1)
         fits = [mixture.GaussianMixture(k, random_state=seed).fit(Z) for k in sizes]
@@ -185,6 +185,7 @@ def _levels(Z):
 class Vine(Baseline):
     "The fitted margins under a vine of parametric pair copulas"
     def _learn(self, Z):
+        warn_of_few(*Z.shape)
         pv = _pyvinecopulib()
         controls = pv.FitControlsVinecop(family_set=pv.families.parametric, num_threads=1)
         self.vine_ = pv.Vinecop.from_data(_levels(Z.to_numpy()), controls=controls)
@@ -401,7 +402,7 @@ def join(self: Ensemble,
 ): # self
     "Make one law of the fitted members; returns self"
     first, self.params_ = fitted[0], clone(self).get_params(deep=False)
-    for name in ("margins_", "device_", "path_", "columns_", "n_features_in_"):
+    for name in ("margins_", "device_", "path_", "columns_", "frame_", "n_features_in_"):
         setattr(self, name, getattr(first, name))
     if hasattr(first, "feature_names_in_"): self.feature_names_in_ = first.feature_names_in_
     failed = [f"member {i}: {m.failure_}" for i, m in enumerate(fitted) if m.failure_]
@@ -423,7 +424,7 @@ def join(self: Ensemble,
 def _train(self: Ensemble, X, checkpoint):
     "Fit the margins, train the members on a table of losses, and join them"
     self._validate_params()
-    self._check(random_rows(X), fitting=True)
+    self._check(X, fitting=True)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
     n = table_shape(X)[0]
     self._say(f"{self.members} members; training rows: {n - self._held(n)[0]} for each")
@@ -453,14 +454,15 @@ class External(Baseline):
         random_state=None, # seed of the fit
     ): self.model, self.random_state = model, random_state
     def _learn(self, Z):
-        self.model_, self.names_ = copy.deepcopy(self.model), list(Z.columns)
+        self.model_, self.like_ = copy.deepcopy(self.model), Z.head(0)
         with _seeded(seed_from(self.random_state)): self.model_.fit(Z.reset_index(drop=True))
     def _draw(self, n, rng):
         with _seeded(int(rng.integers(2 ** 31))): rows = self.model_.sample(n)
-        if isinstance(rows, pd.DataFrame): rows = rows[self.names_]
-        if np.shape(rows) != (n, len(self.names_)):
-            raise ValueError(f"sample({n}) of {type(self.model).__name__} returned shape "
-                             f"{np.shape(rows)}, not {(n, len(self.names_))}")
+        given = f"sample({n}) of {type(self.model).__name__}"
+        rows = as_table(matched(rows, self.like_, given, "the table that it was fitted on"))
+        if rows.shape != (n, len(self.like_.columns)):
+            raise ValueError(f"{given} returned shape {rows.shape}, "
+                             f"not {(n, len(self.like_.columns))}")
         return np.asarray(rows, float)
 
 # %% ../nbs/08_evaluation.ipynb #a7d2c101
@@ -480,6 +482,7 @@ def model_scores(
 
     `IDEALS` are those of the first generated table, the log-likelihood excepted; `expected_*` are
     means over all tables; `sample_rate` is in rows per second."""
+    seed = check_seed(seed, "seed")
     start, rng = time.perf_counter(), np.random.RandomState(seed)
     try: fake = model.sample(len(test), random_state=seed)
     except Exception as e: return {"failure": f"{type(e).__name__}: {e}"}
@@ -536,8 +539,12 @@ def _score_into(rows, fits, trained, trains, tests, score, about, n_jobs, store,
 def _run_plan(plan, n_tables, n_jobs, store, progress):
     "One row for each (labels with model and seed, unfitted model, training rows, held-out rows)"
     labels, models, trains, tests = map(list, zip(*plan))
+    for label in labels: check_seed(label["seed"], "seeds")
     for table in {id(t): t for t in [*trains, *tests]}.values():
         check_losses(table, min_rows=5, allow_negative=True)
+    pairs = {(id(a), id(b)): (a, b) for a, b in zip(trains, tests)}
+    same = {k: matched(b, a, "test", "train") for k, (a, b) in pairs.items()}
+    tests = [same[id(a), id(b)] for a, b in zip(trains, tests)]
     fresh = [_with_seed(l["model"], m, l["seed"]) for l, m in zip(labels, models)]
     fits, trained = _fit_all(fresh, trains, n_jobs, store, progress)
     rows = [label | {"failure": failure, "fit_seconds": seconds}

@@ -23,7 +23,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
-from .data import FAKE, REAL
+from .data import FAKE, REAL, check_count, check_seed
 from .sigma import paired_intervals, run_study, study_tables
 from .training import GenerativeModule, Generator, fit_many, seed_from, steady
 from .vae import (VAE, Context, Prior, PriorSpec, check_widths, kl_normal, mlp,
@@ -303,9 +303,8 @@ def log_z(self: LARS,
 ) -> float: # in nats
     "Return log Z, found by quadrature up to two dimensions, by 2^20 draws above"
     check_is_fitted(self, "model_")
-    if n_draws is not None and (not isinstance(n_draws, Integral) or n_draws < 1):
-        raise ValueError(f"n_draws={n_draws}: take 1 draw or more")
     if n_draws is None: return self.model_.state_["log_z"].item()
+    n_draws = check_count("n_draws", n_draws, "take 1 draw or more")
     module, _, _ = self.model_._double()
     log_a = lambda z: module.prior.log_a(z.to(self.model_.device_))
     with steady(seed_from(random_state)) as generator:
@@ -444,7 +443,7 @@ class NineGaussians(PlanarToy):
         square = ((z[:, None] - self.centres) ** 2).sum(-1) / self.width ** 2
         return special.logsumexp(-0.5 * square, 1) - math.log(9 * 2 * math.pi * self.width ** 2)
     def sample(self, n, random_state=None):
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(check_seed(random_state))
         return rng.choice(self.centres, n) + self.width * rng.standard_normal((n, 2))
 
 # %% ../nbs/06_lars.ipynb #1387effd
@@ -456,7 +455,7 @@ class Checkerboard(PlanarToy):
         inside = (np.abs(z) < self.half).all(1) & ((row + column) % 2 == 0)
         return np.where(inside, -math.log(2 * self.half ** 2), -np.inf)
     def sample(self, n, random_state=None):
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(check_seed(random_state))
         row, pair = rng.integers(4, size=n), rng.integers(2, size=n)
         corner = np.stack([row, 2 * pair + row % 2], 1)
         return (corner + rng.random((n, 2))) * self.half / 2 - self.half
@@ -471,7 +470,7 @@ class Rings(PlanarToy):
         both = [stats.norm.logpdf(r, centre, self.width) for centre in (self.inner, self.outer)]
         return np.logaddexp(*both) - np.log(4 * math.pi * r)
     def sample(self, n, random_state=None):
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(check_seed(random_state))
         angle, centre = rng.uniform(0, 2 * math.pi, n), rng.choice([self.inner, self.outer], n)
         r = np.abs(centre + self.width * rng.standard_normal(n))
         return r[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -487,7 +486,7 @@ class TwoHumps(Toy):
         both = [stats.norm.logpdf(z, centre, self.width) for centre in (-self.at, self.at)]
         return (np.logaddexp(*both) - math.log(2)).sum(1)
     def sample(self, n, random_state=None):
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(check_seed(random_state))
         sign = rng.choice([-1, 1], (n, self.k))
         return sign * self.at + self.width * rng.standard_normal((n, self.k))
 

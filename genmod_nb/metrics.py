@@ -12,33 +12,35 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
-from .data import FAKE, REAL, Margins, random_rows
+from .data import (FAKE, REAL, Margins, about, check_count, check_seed, is_constant,
+                            matched, numbers, random_rows, whole)
 
 # %% ../nbs/01_metrics.ipynb #8e501d7e
-def _pair(real, fake, equal=False, random_state=0):
+def _pair(real, fake, equal=False, random_state=0, names=("real", "fake")):
     "Both tables as float64 arrays with the same columns; the larger one subsampled if `equal`"
-    real, fake = random_rows(real), random_rows(fake, random_state=1)
-    if isinstance(real, pd.DataFrame) and isinstance(fake, pd.DataFrame):
-        if set(real.columns) != set(fake.columns):
-            odd = sorted(set(map(str, real.columns)) ^ set(map(str, fake.columns)))
-            raise ValueError("the two tables have different columns: "
-                             f"{', '.join(odd)} only in one of them")
-        fake = fake[list(real.columns)]
-    pair = [np.asarray(t, dtype=np.float64) for t in (real, fake)]
-    for name, t in zip(("real", "fake"), pair):
-        if t.ndim != 2 or len(t) < 2:
+    with about(names[0]): real = random_rows(real)
+    with about(names[1]): fake = random_rows(fake, random_state=1)
+    fake, pair = matched(fake, real, *names[::-1]), []
+    for name, t in zip(names, (real, fake)):
+        with about(name): t = np.asarray(numbers(t))
+        if len(t) < 2:
             raise ValueError(f"{name} has shape {t.shape}: give a table with 2 rows or more")
-        bad = ~np.isfinite(t)
-        if bad.any():
-            raise ValueError(f"{name} has {bad.sum()} cells that are NaN or inf")
+        pair.append(t)
     if pair[0].shape[1] != pair[1].shape[1]:
-        raise ValueError(f"real has {pair[0].shape[1]} columns and fake has {pair[1].shape[1]}")
+        one, other = (f"{name} has {t.shape[1]}" for name, t in zip(names, pair))
+        raise ValueError(f"{one} columns and {other}")
     return [_at_most(t, min(map(len, pair)), random_state) for t in pair] if equal else pair
 
 def _at_most(t, n, random_state=0):
     "At most n rows of an array, drawn without replacement"
     if len(t) <= n: return t
     return t[check_random_state(random_state).choice(len(t), n, replace=False)]
+
+def _names(X):
+    "The names of a table's columns; f1, f2, ... for an array"
+    return list(X.columns) if isinstance(X, pd.DataFrame) else [
+        f"f{j + 1}" for j in range(X.shape[1])]
+
 
 # %% ../nbs/01_metrics.ipynb #4c044c1f
 def anderson_darling(
@@ -51,6 +53,8 @@ def anderson_darling(
 
     Two samples of one law have mean about 2, not 0
     (Anderson and Darling 1952; see `noise_floor`)."""
+    random_state = check_seed(random_state)
+    with about("real"): real = random_rows(real)
     names = real.columns if isinstance(real, pd.DataFrame) else None
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     n, i = len(real), np.arange(1, len(real) + 1)
@@ -76,8 +80,8 @@ def kendall_function(
     """Return, for each row, the share of other rows that it dominates strictly in every feature.
 
     Its distribution is Kendall's dependence function (Genest and Rivest 1993)."""
-    X = np.asarray(X, dtype=np.float64)
-    if X.ndim != 2 or len(X) < 2:
+    X = np.asarray(numbers(X))
+    if len(X) < 2:
         raise ValueError(f"X has shape {X.shape}: give a table with 2 rows or more")
     counts = np.zeros(len(X), np.int64)
     for block in np.array_split(X, -(-len(X) // 4096)):
@@ -102,6 +106,7 @@ def kendall_error(
 
     It compares dependence functions (Genest and Rivest 1993), not Kendall taus. Two samples of
     n rows of one law are about 0.3 / sqrt(n) apart: 0.001 for those of max_rows."""
+    random_state, max_rows = check_seed(random_state), check_count("max_rows", max_rows)
     pair = _pair(real, fake, equal=True, random_state=random_state)
     real, fake = (_at_most(t, max_rows, random_state) for t in pair)
     return float(np.abs(np.sort(kendall_function(real)) - np.sort(kendall_function(fake))).mean())
@@ -109,7 +114,7 @@ def kendall_error(
 # %% ../nbs/01_metrics.ipynb #c5340fa2
 def plot_kendall(
     real,          # real table, shape (n, d)
-    fakes: dict,   # {label: generated table}
+    fakes: dict,   # {label: generated table, same columns}
 ): # a figure
     "Return a figure of Kendall's dependence functions: the distribution of R in each table"
     import matplotlib.pyplot as plt
@@ -117,7 +122,7 @@ def plot_kendall(
     styles = ["-", "--", ":", "-.", (0, (1, 3))]
     colours = [REAL] + [FAKE] * 4
     for (label, t), style, colour in zip({"real": real, **fakes}.items(), styles, colours):
-        R = np.sort(kendall_function(t))
+        R = np.sort(kendall_function(_pair(real, t, names=("real", label))[1]))
         ax.plot(R, np.arange(1, len(R) + 1) / len(R), ls=style, color=colour, label=label)
     ax.set(xlabel="R: share of rows dominated in every feature",
            ylabel="share of rows with R or less")
@@ -129,7 +134,7 @@ def kendall_taus(
     X, # a table, shape (n, d)
 ) -> pd.DataFrame: # shape (d, d), dimensionless
     "Return the matrix of pairwise Kendall taus (tau-b)"
-    return pd.DataFrame(X).corr("kendall")
+    return pd.DataFrame(whole(X)).corr("kendall")
 
 # %% ../nbs/01_metrics.ipynb #8e1c57fe
 def noise_floor(
@@ -145,10 +150,11 @@ def noise_floor(
     "ideal": two disjoint samples of n_test rows.
     "training": a bootstrap of n_train rows against n_test others.
     Raises `ValueError` if the table has too few rows for either."""
-    need = max(n_train, n_test) + n_test
-    if len(X) < need:
-        raise ValueError(f"X has {len(X)} rows: n_train={n_train} and n_test={n_test} need {need}")
-    A, rng, rows = np.asarray(X, float), check_random_state(random_state), []
+    n_train, n_test = check_count("n_train", n_train), check_count("n_test", n_test)
+    reps, need = check_count("reps", reps), max(n_train, n_test) + n_test
+    A, rng, rows = np.asarray(numbers(X)), check_random_state(check_seed(random_state)), []
+    if len(A) < need:
+        raise ValueError(f"X has {len(A)} rows: n_train={n_train} and n_test={n_test} need {need}")
     for rep in tqdm(range(reps), desc="noise floor", delay=2, disable=not progress):
         order = rng.permutation(len(A))
         held, rest = A[order[:n_test]], A[order[n_test:]]
@@ -177,6 +183,7 @@ def tail_error(
 
     Raises `ValueError` unless 0 <= q < 1."""
     if not 0 <= q < 1: raise ValueError(f"q={q}: choose a level in [0, 1)")
+    random_state = check_seed(random_state)
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     top = slice(min(int(q * len(real) + 1e-9), len(real) - 1), None)
     x, y = np.sort(real, axis=0)[top], np.sort(fake, axis=0)[top]
@@ -190,7 +197,7 @@ def tail_dependence(
 ) -> pd.DataFrame: # chi_jk(u) in [0, 1], shape (d, d), dimensionless
     "Return the empirical upper tail dependence of each pair of features at level u"
     if not 0 < u < 1: raise ValueError(f"u={u}: choose a level in (0, 1)")
-    X = pd.DataFrame(X)
+    X = pd.DataFrame(whole(X))
     over = (X.rank(method="average") - 0.5 > u * len(X)).to_numpy(float)
     chi = over.T @ over / np.maximum(over.sum(0), 1)
     return pd.DataFrame(chi, index=X.columns, columns=X.columns)
@@ -204,9 +211,10 @@ def energy_distance(
 ) -> float: # D >= 0, in standard deviations of the real features
     """Return the energy distance between the two tables,
     features in units of their real standard deviation"""
+    random_state, max_rows = check_seed(random_state), check_count("max_rows", max_rows)
     real, fake = _pair(real, fake)
-    unit = real.std(0)
-    x, y = (_at_most(t / np.where(unit > 0, unit, 1), max_rows, random_state) for t in (real, fake))
+    unit = np.where(list(map(is_constant, real.T)), 1, real.std(0))
+    x, y = (_at_most(t / unit, max_rows, random_state) for t in (real, fake))
     square = 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
     return float(np.sqrt(max(square, 0)))
 
@@ -221,6 +229,7 @@ def two_sample(
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from threadpoolctl import threadpool_limits
+    random_state = check_seed(random_state)
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
     X, y = np.vstack([real, fake]), np.repeat([0, 1], len(real))
     if len(real) < 5:
@@ -241,9 +250,11 @@ def novelty(
 
     Distances are Euclidean, in Gaussian scores of the training margins (standard deviations)."""
     from scipy.spatial import cKDTree
-    train, fake = _pair(train, fake)
-    _, test = _pair(train, test)
-    margins = Margins("gaussian" if (train >= 0).all() else "raw").fit(train)
+    with about("train"): train = random_rows(train)
+    names, (_, test) = _names(train), _pair(train, test, names=("train", "test"))
+    train, fake = _pair(train, fake, names=("train", "fake"))
+    margins = Margins("gaussian" if (train >= 0).all() else "raw")
+    margins.fit(pd.DataFrame(train, columns=names))
     tree = cKDTree(margins.transform(train))
     positive = lambda t: np.maximum(t, 0) if margins.kind == "gaussian" else t
     near = {k: np.median(tree.query(margins.transform(positive(t)))[0])
@@ -303,10 +314,11 @@ def scorecard(
     `met` says whether the value is at most the latter; scores without a floor have an `ideal`.
     Where rows are left out, values are means over `samples` random samples, and a column `error`
     holds their standard error. Copies are looked for among 500,000 training rows at most."""
-    real = random_rows(real)
-    names = (list(real.columns) if isinstance(real, pd.DataFrame)
-             else [f"f{j + 1}" for j in range(np.shape(real)[1])])
-    if train is not None: _, train = _pair(real, train)
+    random_state, reps = check_seed(random_state), check_count("reps", reps, least=0)
+    max_rows, samples = check_count("max_rows", max_rows), check_count("samples", samples)
+    with about("real"): real = random_rows(real)
+    names = _names(real)
+    if train is not None: _, train = _pair(real, train, names=("real", "train"))
     pair, rng = _pair(real, fake), check_random_state(random_state)
     full, seeds = max(map(len, pair)) <= max_rows, [random_state]
     if not full: seeds += list(rng.randint(2 ** 31, size=samples - 1))
@@ -326,16 +338,17 @@ def scorecard(
 
 # %% ../nbs/01_metrics.ipynb #dd8c3389
 def plot_pairs(
-    real: pd.DataFrame,      # real table
-    fake: pd.DataFrame,      # generated table, same columns
+    real,                    # real table
+    fake,                    # generated table, same columns
     title: str = "",         # what is shown
     n_rows: int = 537,       # rows of each table that are drawn at most
 ): # a figure
     """Return a pair plot of real and generated rows on logarithmic axes;
     losses that are not positive are counted, not drawn"""
     import matplotlib.pyplot as plt
-    columns = list(real.columns)
-    fake = pd.DataFrame(np.asarray(fake), columns=columns)
+    with about("real"): real = random_rows(real)
+    columns = _names(real)
+    real, fake = (pd.DataFrame(t, columns=columns) for t in _pair(real, fake))
     dropped = float((fake <= 0).any(axis=1).mean())
     lows, highs = real[real > 0].min(), real.max() * 3
     pairs = [(a, b) for i, a in enumerate(columns) for b in columns[i + 1:]]

@@ -17,7 +17,8 @@ import torch
 from joblib import effective_n_jobs
 from scipy import stats
 from tqdm.auto import tqdm
-from .data import Margins, load_losses, simulate_losses
+from .data import (Margins, as_table, check_count, check_seed, load_losses, named,
+                            simulate_losses)
 from .metrics import anderson_darling, kendall_error, noise_floor, novelty
 from .training import distinct, fit_many, spread
 from .vae import VAE, kl_normal
@@ -38,7 +39,7 @@ def posterior(
     X,     # losses, shape (n, d)
 ): # (mu, log_s), each of shape (n, latent_dim)
     "Return mean and log standard deviation of q(z|x) for each row"
-    Z = torch.tensor(np.asarray(model.margins_.transform(X)), dtype=torch.float32)
+    Z = torch.tensor(np.asarray(as_table(model.margins_.transform(X))), dtype=torch.float32)
     return model.module_.encode(Z.to(model.device_))
 
 def active_units(
@@ -89,7 +90,7 @@ def score_all(
     store=None, n_jobs: int = None, progress: bool = True, # as in `run_study`
 ) -> list: # of dicts, in order
     "Return the scores of every fit, from the store where they are noted"
-    bytes_of = lambda X: np.ascontiguousarray(X, dtype=float).tobytes()
+    bytes_of = lambda X: np.ascontiguousarray(as_table(X), dtype=float).tobytes()
     heard = {id(X): hashlib.sha256(bytes_of(X)).hexdigest() for _, _, X, *_ in fits}
     keys = [" ".join([about, *map(str, more), heard[id(X)][:16]]) for _, _, X, *more in fits]
     noted = lambda fit, key: None if store is None else store.noted(*fit[:2], key)
@@ -133,8 +134,9 @@ def study_tables(
     X=None,         # a table of one's own
 ) -> dict: # {name: (training rows, held-out rows)}
     "Return the real table and a draw of the simulated law, or one's own table, split 720 to 537"
+    split = check_seed(split, "split")
     if X is not None:
-        order = np.random.RandomState(split).permutation(len(X))
+        X, order = named(X), np.random.RandomState(split).permutation(len(X))
         n = round(len(X) * 720 / 1257)
         return {"data": (X.iloc[order[:n]], X.iloc[order[n:]])}
     law = simulate_losses(1257, random_state=split)
@@ -401,8 +403,8 @@ def search(
     progress: bool = True, # show a bar
 ) -> pd.DataFrame: # one row per fit: trial, state, seed, score (nats per row), and Table 1
     "Search over the report's Table 1 for the largest held-out log-likelihood of the training rows"
-    if n_trials < 1: raise ValueError(f"n_trials={n_trials}: ask for 1 trial or more")
-    seeds = list(seeds)
+    n_trials = check_count("n_trials", n_trials, "ask for 1 trial or more")
+    train, seeds, random_state = named(train), list(seeds), check_seed(random_state)
     what = np.ascontiguousarray(train, dtype=float).tobytes() + repr((random_state, seeds)).encode()
     name = f"table 1, {hashlib.sha256(what).hexdigest()[:12]}"      # one journal may hold several
     study = search_study(storage, random_state, name)

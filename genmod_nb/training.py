@@ -7,7 +7,8 @@ __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_S
            'FILES', 'HEAD', 'Player', 'Stateful', 'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check',
            'choose_path', 'cpp_compiler', 'Shape', 'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack',
            'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'steady', 'seed_from',
-           'Generator', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder', 'Store']
+           'Generator', 'warn_of_few', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder',
+           'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform, shutil
@@ -40,9 +41,10 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, SIGNED, Margins, check_losses, give_back_memory, is_large,
-                            keep_memory, pieces, random_rows, refit, snapshot, table_shape,
-                            write_table)
+from .data import (MARGINS, SIGNED, Margins, as_table, check_count, check_losses,
+                            check_order, check_seed, dressed, frame_kind, give_back_memory,
+                            is_large, is_litter, keep_memory, pieces, random_rows, refit, snapshot,
+                            table_shape, whole, write_table)
 
 # %% ../nbs/02_training.ipynb #23448662
 class Player(NamedTuple):
@@ -735,10 +737,11 @@ def _settings(seed):
         _INSIDE.pop()
 
 def seed_from(
-    random_state, # an int, a `numpy.random.RandomState`, or None for a fresh seed
-) -> int: # a seed in [0, 2^31)
+    random_state, # as `check_seed` takes it
+) -> int: # a seed in [0, 2^32)
     "Return an integer seed; an int is its own seed"
-    if isinstance(random_state, Integral): return int(random_state)
+    random_state = check_seed(random_state)
+    if isinstance(random_state, int): return random_state
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     return int(rng.randint(2 ** 31))
 
@@ -838,20 +841,39 @@ def control(self: Generator):
     "Return what changes the member's numbers between epochs, or None"
     return None
 
+# %% ../nbs/02_training.ipynb #afee1f31
+def _texts(X):
+    "The table, without its names unless all are texts: scikit-learn knows no others"
+    named = isinstance(X, pd.DataFrame) and all(isinstance(c, str) for c in X.columns)
+    return X if named else np.asarray(X)
+
+def warn_of_few(
+    rows, columns,   # of the table
+    enough: int = 0, # rows that are enough, if they are more than the columns too
+):
+    "Warn of a table with too few rows to learn a joint law from"
+    if rows < enough or rows <= columns:
+        warnings.warn(f"{rows} rows for {columns} columns: too few to learn a joint law from; "
+                      "expect noise", stacklevel=4)
+
 # %% ../nbs/02_training.ipynb #bf816a1e
 @patch
 def _check(self: Generator, X, fitting):
     "The table as a checked DataFrame, its columns compared with those of `fit`"
+    kind, X = frame_kind(X), random_rows(X) if fitting else whole(X)
+    is_frame = isinstance(X, pd.DataFrame)
     if not fitting:
-        validate_data(self, X, reset=False, skip_check_array=True)
-        if self.columns_ and isinstance(X, pd.DataFrame) and list(X.columns) != self.columns_:
-            raise ValueError(f"feature names {list(X.columns)}: {self.columns_} were fitted")
-    table = check_losses(X, min_rows=2 if fitting else 1, allow_negative=self.margins in SIGNED,
+        same = self.columns_ and is_frame and X.shape[1] == len(self.columns_)
+        if same and list(map(str, X.columns)) == list(map(str, self.columns_)):
+            X = X.set_axis(self.columns_, axis=1)           # 0 and "0" are one name
+        validate_data(self, _texts(X), reset=False, skip_check_array=True)
+        if self.columns_ and is_frame: check_order(X.columns, self.columns_)
+    margins = self.margins if fitting else self.margins_.kind
+    table = check_losses(X, min_rows=2 if fitting else 1, allow_negative=margins in SIGNED,
                          allow_constant=not fitting)
     if fitting:
-        is_frame = isinstance(X, pd.DataFrame)
-        validate_data(self, X if is_frame else table.to_numpy(), skip_check_array=True)
-        self.columns_ = list(X.columns) if is_frame else None
+        validate_data(self, _texts(X), skip_check_array=True)
+        self.columns_, self.frame_ = list(X.columns) if is_frame else None, kind
     return table
 
 @patch
@@ -904,7 +926,7 @@ def _checked(X, allow_negative):
 
 def _summary(self, X):
     "The table, or so many of its rows as margins need, checked"
-    try: return self._check(random_rows(X), fitting=True)
+    try: return self._check(X, fitting=True)
     except ValueError:
         for _ in _checked(X, self.margins in SIGNED) if is_large(X) else (): pass
         raise
@@ -918,9 +940,7 @@ def _prepare(self: Generator, X, laws=None):
     laws = {} if laws is None else laws
     self._validate_params()
     table = _summary(self, X)
-    if len(table) < 50:
-        warnings.warn(f"{len(table)} rows: too few to learn a joint law from; expect noise",
-                      stacklevel=3)
+    warn_of_few(*table.shape, enough=50)
     self.device_, self.seed_ = _usable(self.device), seed_from(self.random_state)
     self.params_ = clone(self).get_params(deep=False)     # what is fitted, whatever is set later
     if (id(X), self.margins) not in laws:
@@ -960,7 +980,7 @@ def _learn(self: Generator, member, path):
 @patch
 @surroundings()
 def fit(self: Generator,
-    X,      # losses, shape (n, d), n >= 2: a DataFrame, an array or a pyarrow `Dataset`
+    X,      # losses, shape (n, d), n >= 2: any dataframe, an array or a pyarrow `Dataset`
     y=None, # ignored
     checkpoint=None, # a folder to keep the fit's place in (or finished members), and to go on from
 ): # self
@@ -968,7 +988,8 @@ def fit(self: Generator,
 
     With a checkpoint, a fit that was killed goes on where it was. Raises `ValueError` on a bad
     table or argument, `FloatingPointError` if the training diverges; then, and on whatever else
-    ends the fit early, an earlier fit stays as it was. Warns below 50 rows."""
+    ends the fit early, an earlier fit stays as it was. Warns below 50 rows, and where rows are no
+    more than columns."""
     return refit(self, lambda new: new._train(X, checkpoint))
 
 @patch
@@ -1017,12 +1038,11 @@ def sample_pieces(self: Generator,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
     rows: int = 100_000, # of a piece, at most; other pieces are other rows
-): # yields losses, shape (rows, d), DataFrames with the columns of `fit` if it was given one
+): # yields losses, shape (rows, d), dataframes of the kind and columns of `fit`, or arrays
     "Yield what `sample` returns, piece by piece"
     self = self._trained()
-    if not isinstance(n_samples, Integral) or n_samples < 1:
-        raise ValueError(f"n_samples={n_samples}: ask for 1 row or more")
-    seed, n_samples = seed_from(random_state), int(n_samples)
+    n_samples, seed = check_count("n_samples", n_samples), seed_from(random_state)
+    rows = check_count("rows", rows)
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, n_samples, rows):
         with steady(seed):
@@ -1030,18 +1050,19 @@ def sample_pieces(self: Generator,
                                   self.state_).cpu().double().numpy()
         with surroundings(): X = self.margins_.inverse_transform(Z)
         index = pd.RangeIndex(start, start + len(X))
-        yield X if self.columns_ is None else pd.DataFrame(X, index, self.columns_)
+        yield dressed(X, self.frame_, self.columns_, index)
 
 @patch
 def sample(self: Generator,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
-): # losses, shape (n_samples, d), a DataFrame with the columns of `fit` if it was given one
+): # losses, shape (n_samples, d), a dataframe of the kind and columns of `fit`, or an array
     """Return generated losses, in the units of the training table.
 
-    Raises `ValueError` unless n_samples >= 1."""
-    parts = list(self.sample_pieces(n_samples, random_state))
-    return np.concatenate(parts) if self.columns_ is None else pd.concat(parts)
+    Raises `ValueError` unless n_samples is a whole number of 1 or more."""
+    self = self._trained()
+    parts = [np.asarray(as_table(part)) for part in self.sample_pieces(n_samples, random_state)]
+    return dressed(np.concatenate(parts), self.frame_, self.columns_)
 
 # %% ../nbs/02_training.ipynb #ad4b813a
 @patch
@@ -1053,13 +1074,15 @@ def sample_to(self: Generator,
 ):
     """Write what `sample` returns to a file, piece by piece; the file appears when it is complete.
 
-    Raises `ValueError` unless n_samples >= 1, `OSError` if the file cannot be written."""
+    Raises `ValueError` unless n_samples is a whole number of 1 or more, `OSError` if the file
+    cannot be written."""
     names = self.columns_ or [f"f{j + 1}" for j in range(self.n_features_in_)]
+    n_samples, random_state = check_count("n_samples", n_samples), check_seed(random_state)
     bar = tqdm(total=n_samples, desc="rows", unit_scale=True, delay=2, disable=not progress)
     with bar:
         def parts():
             for piece in self.sample_pieces(n_samples, random_state):
-                yield pd.DataFrame(np.asarray(piece), columns=names)
+                yield pd.DataFrame(np.asarray(as_table(piece)), columns=names)
                 bar.update(len(piece))
                 give_back_memory()
         write_table(path, parts())
@@ -1080,16 +1103,15 @@ def _measure(self: Generator, X, measure, n_draws):
     self = self._trained()
     if not hasattr(self.module_, measure):
         raise AttributeError(f"{type(self).__name__} has no likelihood")
-    if not isinstance(n_draws, Integral) or n_draws < 1:
-        raise ValueError(f"n_draws={n_draws}: take 1 draw or more")
+    n_draws = check_count("n_draws", n_draws, "take 1 draw or more")
     module, scalars, state = self._double()
     widest, measured = max(max(p.shape) for p in module.parameters()), []
-    rows = max(10_000_000 // (int(n_draws) * widest), 1)      # at a time: about 100 MB an array
+    rows = max(10_000_000 // (n_draws * widest), 1)      # at a time: about 100 MB an array
     for table in (self._check(piece, fitting=False) for piece in pieces(X)):
         Z = torch.tensor(self.margins_.transform(table).to_numpy(), device=self.device_)
         with steady(self.seed_) as generator:
             parts = [getattr(module, measure)(z, generator.manual_seed(self.seed_), scalars, state,
-                                              int(n_draws)) for z in Z.split(rows)]
+                                              n_draws) for z in Z.split(rows)]
         measured.append(torch.cat(parts).cpu().numpy() + self.margins_.log_det(table))
     return np.concatenate(measured)
 
@@ -1371,8 +1393,12 @@ def model_folder(
 ) -> Path: # the same, absolute
     "Return the folder; raises `FileExistsError` if something other than a model is there"
     path = Path(path).resolve()
-    if path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= FILES):
-        raise FileExistsError(f"{path} exists and is not a model folder: choose another name")
+    foreign = [p.name for p in path.iterdir() if p.name not in FILES and not is_litter(p)
+               ] if path.is_dir() else []
+    if foreign or (path.exists() and not path.is_dir()):
+        more = f" (it holds {foreign[0]!r})" if foreign else ""
+        raise FileExistsError(f"{path} exists and is not a model folder{more}: "
+                              "choose another name")
     return path
 
 def _arrays(self):
@@ -1498,10 +1524,10 @@ def _check_arrays(self, found):
                              f"{found[name][0]} of shape {tuple(found[name][1])}")
 
 # %% ../nbs/02_training.ipynb #c89785ba
-def _margins(kind, n_features, arrays):
+def _margins(kind, n_features, arrays, names):
     "Margins from their arrays"
     margins = Margins(kind)
-    margins.columns_, margins.n_features_in_, margins.names_ = [], n_features, None
+    margins.columns_, margins.n_features_in_, margins.names_ = [], n_features, names
     for j in range(n_features):
         m, state = MARGINS[kind](), _section(arrays, f"margins.{j}.")
         vars(m).update({k: v if v.ndim else float(v) for k, v in state.items()})
@@ -1519,6 +1545,7 @@ def _restore(self, config, found, read):
     if names is not None and (not isinstance(names, list) or len(set(map(str, names))) != d):
         raise ValueError("n_features and columns disagree")
     self.n_features_in_, self.columns_, self.best_epoch_ = d, names, config["best_epoch"]
+    self.frame_ = None if names is None else "pandas"   # another package may not be there
     if names is not None and all(isinstance(c, str) for c in names):
         self.feature_names_in_ = np.array(names, dtype=object)
     if not isinstance(self.best_epoch_, int): raise ValueError("best_epoch is no whole number")
@@ -1528,7 +1555,7 @@ def _restore(self, config, found, read):
     arrays = read()
     bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
     if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
-    self.margins_ = _margins(self.margins, d, arrays)
+    self.margins_ = _margins(self.margins, d, arrays, names)
     with steady(self.seed_): self.module_ = self.build(d)
     tensors = lambda prefix: {k: torch.from_numpy(v) for k, v in _section(arrays, prefix).items()}
     self.module_.load_state_dict(tensors("module."))
@@ -1613,7 +1640,7 @@ def _key(model, X, path):
               if k not in ("progress", "verbose", "compile")}
     parts = pieces(X)
     first = next(parts)
-    names = list(map(str, first.columns)) if isinstance(first, pd.DataFrame) else None
+    names = list(first.columns) if isinstance(first, pd.DataFrame) else None
     about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names,
              table_shape(X)]
     key = hashlib.sha256(json.dumps(about, default=_plain, sort_keys=True).encode())
@@ -1653,7 +1680,7 @@ def get(self: Store,
     arrays = from_bytes(row[1])
     about = {k: (str(v.dtype), v.shape) for k, v in arrays.items()}
     found = _restore(clone(model), json.loads(row[0]), about, lambda: arrays)
-    found.failure_ = row[2]
+    found.failure_, found.frame_ = row[2], frame_kind(X)
     return found
 
 # %% ../nbs/02_training.ipynb #0960dba2

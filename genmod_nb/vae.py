@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
+from .data import check_count
 from .training import (GenerativeModule, Generator, Specification, Stateful, seed_from,
                                 steady)
 
@@ -303,12 +304,11 @@ def sample(self: PriorSpec,
 def _draw(self: PriorSpec, method, n_samples, random_state):
     "What a method of the module draws"
     check_is_fitted(self, "model_")
-    if not isinstance(n_samples, Integral) or n_samples < 1:
-        raise ValueError(f"n_samples={n_samples}: ask for 1 point or more")
+    n_samples = check_count("n_samples", n_samples, "ask for 1 point or more")
     module, state = self.model_.module_, self.model_.state_
     with steady(seed_from(random_state)) as generator:
         context = Context(module.encode, {}, state)
-        return getattr(module.prior, method)(int(n_samples), generator, context)
+        return getattr(module.prior, method)(n_samples, generator, context)
 
 # %% ../nbs/03_vae.ipynb #5236bec9
 class Normal(PriorSpec):
