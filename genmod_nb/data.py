@@ -735,8 +735,7 @@ def _slopes(knots, levels, last):
 class GaussianMargin(Margin):
     "Normal scores under a spline body and a generalised Pareto tail"
     def fit(self, x):
-        # the spline is built on x / unit, so that no unit overflows it, nor an absurd largest cell
-        self.unit = min(x.max(), 1e30 * np.median(x[x > 0]))
+        self.unit = min(x.max(), 1e30 * np.median(x[x > 0]))    # none may overflow it
         x = np.where(x < 1e-60 * self.unit, 0, x / self.unit)
         knots, self.levels, excess = _knots(x)
         self.sf_u = 1 - self.levels[-1]

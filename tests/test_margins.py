@@ -260,6 +260,19 @@ def test_every_model_draws_zeros_and_keeps_that_in_its_file(name, tmp_path):
     pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)
 
 
+def test_what_was_kept_under_another_format_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    """The same arguments meant another map then: a store fits again, and a file is refused."""
+    from genmod_nb import training
+    store, X = training.Store(tmp_path / "fits.db"), returns(0.01)
+    model, = training.fit_many([VAE(margins="raw", max_epochs=1, **QUIET)], X, n_jobs=1, store=store, progress=False)
+    model.save(tmp_path / "m")
+    assert store.get(VAE(margins="raw", max_epochs=1, **QUIET), X, model.path_) is not None
+    monkeypatch.setattr(training, "FORMAT", training.FORMAT + 1)
+    assert store.get(VAE(margins="raw", max_epochs=1, **QUIET), X, model.path_) is None
+    with pytest.raises(ValueError, match="file format"):
+        Generator.load(tmp_path / "m")
+
+
 # ------------------------------------------------------------------ the raw scale
 def returns(scale, n=400, centre=0.0):
     rng = np.random.default_rng(0)
