@@ -33,8 +33,8 @@ from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
 from .sigma import intervals, paired_intervals, score_all, study_tables
-from .training import (GenerativeModule, Generator, Store, fit_many, seed_from, steady,
-                                surroundings, warn_of_few)
+from .training import (GenerativeModule, Generator, Store, changing, fit_many,
+                                seed_from, steady, surroundings, warn_of_few)
 from .vae import VAE
 from .wae import WAE
 
@@ -435,15 +435,16 @@ def _train(self: Ensemble, X, checkpoint):
 # %% ../nbs/08_evaluation.ipynb #3c515ba0
 @contextmanager
 def _seeded(seed):
-    "Within: the three global random generators seeded. Afterwards: as they were"
-    python, numpy = random.getstate(), np.random.get_state()
-    with steady(seed):
-        random.seed(seed)
-        np.random.seed(seed)
-        try: yield
-        finally:
+    "Within: the three global random generators seeded, gradients on. Afterwards: as they were"
+    with steady(seed), torch.enable_grad():     # as a package that trains expects them
+        python, numpy = random.getstate(), np.random.get_state()
+        def restore():
             random.setstate(python)
             np.random.set_state(numpy)
+        with changing(restore):
+            random.seed(seed)
+            np.random.seed(seed)
+            yield
 
 class External(Baseline):
     "A model of another package, with this package's interface; no density"

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from .data import FAKE, REAL
 from .metrics import anderson_darling, kendall_error, kendall_taus, noise_floor, novelty
 from .sigma import study_tables
-from .training import GenerativeModule, Generator, Player, fit_many
+from .training import GenerativeModule, Generator, Player, fit_many, steady
 from .vae import ACTIVATIONS, VAE, check_widths, mlp
 
 # %% ../nbs/07_gan.ipynb #8afa24d9
@@ -223,7 +223,7 @@ def last_weights(
 ): # a copy
     "Return a copy that samples from the generator's last weights in place of their average"
     twin = copy.copy(model)
-    twin.state_ = model.module_.initial_state()
+    with steady(0): twin.state_ = twin.module_.initial_state()
     return twin
 
 # %% ../nbs/07_gan.ipynb #d6db22dc

@@ -150,7 +150,9 @@ def training_log_prob(self: ResampledPrior, z, log_q, context):
     log_z, mean = estimate_log_z(self.log_a(context.noise["proposals"]), self.log_a(z.detach()),
                                  ratio, context.state["log_mean_z"], self.decay)
     state = context.state | {"log_mean_z": mean}
-    return resampled_log_prob(log_pi, log_a, log_z, self.truncation), state
+    log_p = resampled_log_prob(log_pi, log_a, log_z, self.truncation)
+    # T = 1 takes whatever is proposed: the network's gradient is zero, and not missing
+    return log_p + 0 * log_a if self.truncation == 1 else log_p, state
 
 @patch
 def kl(self: ResampledPrior, mu, log_s, z, context):

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .data import (Margins, as_table, check_count, check_seed, load_losses, named,
                             simulate_losses)
 from .metrics import anderson_darling, kendall_error, noise_floor, novelty
-from .training import distinct, fit_many, spread
+from .training import distinct, fit_many, spread, steady
 from .vae import VAE, kl_normal
 
 # %% ../nbs/04_sigma.ipynb #a88d5eb7
@@ -33,14 +33,15 @@ def without_noise(
     bare.module_.decoder_noise = False
     return bare
 
-@torch.no_grad()
 def posterior(
     model, # a fitted VAE
     X,     # losses, shape (n, d)
 ): # (mu, log_s), each of shape (n, latent_dim)
     "Return mean and log standard deviation of q(z|x) for each row"
-    Z = torch.tensor(np.asarray(as_table(model.margins_.transform(X))), dtype=torch.float32)
-    return model.module_.encode(Z.to(model.device_))
+    model = model._trained()
+    Z = np.asarray(as_table(model.margins_.transform(X)))
+    with steady(0), torch.no_grad():
+        return model.module_.encode(torch.tensor(Z, dtype=torch.float32, device=model.device_))
 
 def active_units(
     model,   # a fitted VAE

@@ -6,13 +6,13 @@
 __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_SECONDS', 'HELD', 'STACK', 'TASK_S', 'FORMAT',
            'FILES', 'HEAD', 'Player', 'Stateful', 'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check',
            'choose_path', 'cpp_compiler', 'Shape', 'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack',
-           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'steady', 'seed_from',
+           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'steady', 'changing', 'seed_from',
            'Generator', 'warn_of_few', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder',
            'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform, shutil
-import sqlite3, sys, tempfile, threading, time, warnings
+import signal, sqlite3, sys, tempfile, threading, time, warnings
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -289,8 +289,10 @@ _IMPORTED = _digest()       # the code that runs, if nobody edits the files mean
 @functools.cache
 def _own_folder():
     "A folder for this process alone"
-    path = tempfile.mkdtemp(prefix="genmod_nb.")
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    path, owner = tempfile.mkdtemp(prefix="genmod_nb."), os.getpid()
+    def drop():
+        if os.getpid() == owner: shutil.rmtree(path, ignore_errors=True)    # not a forked child's
+    atexit.register(drop)
     return Path(path)
 
 def compiled_file(
@@ -375,6 +377,21 @@ def _compile(f, args, file):
 # %% ../nbs/02_training.ipynb #87189404
 _STEPS = {}
 
+def _check_losses(module, member):
+    "Raise `RuntimeError` unless every player's loss depends on the player's own parameters"
+    device = next(module.parameters()).device
+    rows, generator = member.train[:member.batch_size], torch.Generator().manual_seed(0)
+    given = (member.table[rows], module.noise(len(rows), generator),
+             {k: torch.tensor(float(v)) for k, v in member.scalars.items()}, module.initial_state())
+    with torch.enable_grad(): terms, _ = module(*tree_map(lambda v: v.to(device), given))
+    for player in module.players:
+        own = [p for k, p in module.named_parameters() if k.startswith(player.prefix)]
+        loss = terms[player.loss]
+        if not loss.requires_grad or all(g is None for g in torch.autograd.grad(
+                loss, own, retain_graph=True, allow_unused=True)):
+            raise RuntimeError(f"the loss does not depend on the parameters that it trains: "
+                               f"{player.loss!r} of {type(module).__name__}; is it detached?")
+
 def _functions(member, path, size):
     "(layouts, one step function per player, check function) for a shape"
     shape, module = member.shape, member.module
@@ -383,6 +400,7 @@ def _functions(member, path, size):
     key = shape, path, size if path == "compiled" else 0
     if key not in _STEPS:
         module = copy.deepcopy(module)      # its parameters are swapped while a step runs
+        _check_losses(module, member)
         layouts = [Layout(module, player) for player in module.players]
         made = {f"step {k}": make_step(module, layouts, k, path) for k in range(len(layouts))}
         made["check"] = make_check(module, layouts, path)
@@ -547,6 +565,7 @@ def _rates(stack, player):
 # %% ../nbs/02_training.ipynb #888d65f0
 def run_epoch(
     stack, # a `Stack`
+    between=lambda: None, # called after each step
 ): # (names of the terms, their values, shape (rounds, E, terms))
     "Train every member for one epoch; returns the terms' names and values"
     d, players = stack.data, stack.members[0].module.players
@@ -561,6 +580,7 @@ def run_epoch(
                     d["flats"][k], tuple(d["flats"]), d["m"][k], d["v"][k], d["t"][k], rates[k][r],
                     d["table"], rows, _noise(stack, rows.shape[1]), d["scalars"], d["state"])
                 terms |= new
+                between()
         seen.append(torch.stack(list(terms.values()), dim=1))
     return list(terms), torch.stack(seen)
 
@@ -599,6 +619,22 @@ def close_epoch(
     d["best"] = tree_map(choose, d["flats"], d["best"])
     d["best_state"] = tree_map(choose, d["state"], d["best_state"])
 
+# %% ../nbs/02_training.ipynb #5a1e0c41
+@contextmanager
+def _between_steps():
+    "Within: Ctrl-C waits until what is yielded is called, or until the end"
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield lambda: None      # it comes to the main thread, or ends the process
+        return
+    came = []
+    def deliver():
+        if came: handler(*came.pop())
+    signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try: yield deliver
+    finally: signal.signal(signal.SIGINT, handler)
+    deliver()
+
 # %% ../nbs/02_training.ipynb #2aa253b1
 def train_members(
     members: list, # `Member`s of one shape
@@ -618,7 +654,7 @@ def train_members(
             if queue: stack.refill(e, queue.popleft())
         if not stack.live: return
         stack.shrink()
-        close_epoch(stack, *run_epoch(stack))
+        with _between_steps() as between: close_epoch(stack, *run_epoch(stack, between))
         tick(stack)
 
 # %% ../nbs/02_training.ipynb #4c9746b7
@@ -686,7 +722,7 @@ def restore(self: Checkpoint,
 
 # %% ../nbs/02_training.ipynb #f17b0002
 @contextmanager
-def surroundings():
+def surroundings(): # yields nothing
     """Within: the settings of numpy and PyTorch that belong to this thread as a fresh process has
     them. Afterwards: as they were."""
     with contextlib.ExitStack() as stack:
@@ -715,6 +751,17 @@ def steady(
         yield torch.Generator().manual_seed(seed)
 
 @contextmanager
+def changing(
+    restore, # a function of nothing that puts back what is global to the process
+): # nothing
+    "Within `steady`: something global may change; it is put back at the end, and in a forked child"
+    _INSIDE.append((threading.get_ident(), restore))
+    try: yield
+    finally:
+        restore()
+        _INSIDE.pop()
+
+@contextmanager
 def _settings(seed):
     "Set and restore"
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
@@ -725,16 +772,12 @@ def _settings(seed):
         torch.set_default_dtype(dtype)
         torch.set_flush_denormal(flushed)
         torch.default_generator.set_state(random)
-    _INSIDE.append((threading.get_ident(), restore))
-    try:
+    with changing(restore):
         torch.default_generator.manual_seed(seed)
         torch.set_num_threads(1)
         torch.set_default_dtype(torch.float32)
         torch.set_flush_denormal(True)
         yield
-    finally:
-        restore()
-        _INSIDE.pop()
 
 def seed_from(
     random_state, # as `check_seed` takes it
@@ -1076,6 +1119,7 @@ def sample_to(self: Generator,
 
     Raises `ValueError` unless n_samples is a whole number of 1 or more, `OSError` if the file
     cannot be written."""
+    self = self._trained()
     names = self.columns_ or [f"f{j + 1}" for j in range(self.n_features_in_)]
     n_samples, random_state = check_count("n_samples", n_samples), check_seed(random_state)
     bar = tqdm(total=n_samples, desc="rows", unit_scale=True, delay=2, disable=not progress)
@@ -1205,9 +1249,11 @@ def _fit_each(models, which, indices, path, size, *tables):
     laws = {}
     members = [model._prepare(X, laws) for model, X in zip(models, tables)]
     for i, member in enumerate(members): member.index = i
-    with steady(0):
-        for member in train_members(members, path, min(size, _power(len(members)))):
-            yield indices[member.index], models[member.index]._learn(member, path)
+    trained = train_members(members, path, min(size, _power(len(members))))
+    while True:
+        with steady(0): member = next(trained, None)    # left while the caller stores what is done
+        if member is None: return
+        yield indices[member.index], models[member.index]._learn(member, path)
 
 # %% ../nbs/02_training.ipynb #9ff97d99
 TASK_S = 20     # seconds that a worker is given work for, as far as can be told

@@ -26,7 +26,9 @@ from genmod_nb import training
 from genmod_nb.cli import MODELS
 from genmod_nb.data import Margins
 from genmod_nb.evaluation import Bootstrap, Ensemble, External, GaussianCopula, GaussianMixture, Vine
+from genmod_nb.gan import last_weights
 from genmod_nb.lars import LARS, Density
+from genmod_nb.sigma import posterior, without_noise
 from genmod_nb.training import Generator, fit_many
 from genmod_nb.vae import VAE
 
@@ -385,3 +387,139 @@ def test_a_loss_without_gradient_is_an_error(tables):
             BlindModel(max_epochs=2, compile=False, progress=False).fit(tables[0])
     finally:
         Generator.registry.pop("BlindModel")
+
+
+class Gradientless(training.GenerativeModule):
+    """A loss that has nothing to do with the parameters, or whose formula turns gradients off, or is another player's."""
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong, self.weight, self.own = wrong, torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(3))
+        self.players = (training.Player("first", "own"), training.Player("loss", "weight"))
+
+    def terms(self, x, noise, scalars, state):
+        loss = (x - self.weight).square().mean()
+        with torch.no_grad():
+            unseen = (x - self.own).square().mean()
+        return {"loss": loss, "first": {"nothing": x.square().mean(), "no_grad": unseen, "other": loss}[self.wrong]}, state
+
+
+@pytest.mark.parametrize("path, size", [("eager", 1), ("stacked", 1), ("stacked", 2)])
+@pytest.mark.parametrize("wrong", ["nothing", "no_grad", "other"])
+def test_a_loss_without_gradient_is_an_error_in_a_stack_too(path, size, wrong):
+    rows = torch.arange(64)
+    members = [training.Member(Gradientless(wrong), torch.randn(64, 3), rows, rows[:0], {"lr": 0.1}, torch.Generator(), 32, 2, 2, "constant") for _ in range(size)]
+    with pytest.raises(RuntimeError, match="'first' of Gradientless"):
+        list(training.train_members(members, path, size))
+
+
+@pytest.mark.parametrize("model", [Density(LARS(truncation=1, hidden=(4,)), margins="raw"), VAE(prior=LARS(truncation=1, hidden=(4,)))], ids=["alone", "vae"])
+def test_a_prior_with_nothing_to_learn_may_be_fitted(tables, model):
+    """Truncation 1 takes every proposal: the acceptance network has a gradient, which is zero."""
+    model = clone(model).set_params(compile=False, **SMALL)
+    with training.steady(0):
+        first = {k: v.clone() for k, v in model.build(4).state_dict().items() if "prior." in k}
+    fitted = model.fit(tables[0]).module_.state_dict()
+    assert first and all(torch.equal(v, fitted[k]) for k, v in first.items())
+
+
+@pytest.mark.parametrize("call", ["sample", "sample_to"])
+def test_rows_are_dressed_by_the_fit_that_drew_them(tables, tmp_path, monkeypatch, call):
+    """A refit on an array, in another unit, that falls between the call and the drawing."""
+    model, original = VAE(**SMALL, compile=False).fit(tables[0]), Generator.sample_pieces
+
+    def pieces(self, *given, **named):
+        model.fit(1000 * tables[0].to_numpy())
+        yield from original(self, *given, **named)
+    want = model.sample(5, random_state=0)
+    monkeypatch.setattr(Generator, "sample_pieces", pieces)
+    if call == "sample":
+        pd.testing.assert_frame_equal(model.sample(5, random_state=0), want)
+    else:
+        monkeypatch.setattr(Generator, "sample_pieces", lambda self, *given: [*pieces(self, *given)])
+        model.sample_to(tmp_path / "rows.csv", 5, random_state=0, progress=False)
+        assert pd.read_csv(tmp_path / "rows.csv").to_numpy() == pytest.approx(want.to_numpy())
+
+
+class Torch:
+    """A model of another package that trains with PyTorch, NumPy's global random numbers and Python's."""
+    def fit(self, X):
+        self.w = torch.nn.Parameter(torch.zeros(X.shape[1]))
+        loss = ((torch.tensor(X.to_numpy(), dtype=torch.float32) - self.w) ** 2).mean()
+        loss.backward()
+        self.w.data -= self.w.grad
+        time.sleep(0.05)
+
+    def sample(self, n):
+        return self.w.detach().numpy() + np.random.randn(n, len(self.w))
+
+
+@pytest.mark.parametrize("around", ["inference", "no_grad", "grad off", "device", "float64", "seterr"])
+def test_a_model_of_another_package_trains_in_any_surroundings(tables, around):
+    want = drawn(External(Torch(), random_state=0).fit(tables[0]))
+    with SURROUNDINGS[around]():
+        assert np.array_equal(drawn(External(Torch(), random_state=0).fit(tables[0])), want)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_has_the_random_numbers_of_its_parent(tables):
+    """Another package's fit seeds NumPy's and Python's global generators; a child forked meanwhile has them as they were."""
+    import random
+    found, numpy = random.getstate(), np.random.get_state()
+    with fitting(External(Torch(), random_state=3), tables[0]):
+        time.sleep(0.3)
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                same = random.getstate() == found and all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy))
+                os._exit(0 if same else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_ends_leaves_what_its_parent_has_compiled():
+    code = "import os, sys; from genmod_nb import training; p = training._own_folder(); c = os.fork(); c or sys.exit(0); os.waitpid(c, 0); assert p.exists()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_is_held_while_a_finished_model_is_stored(tables):
+    """Another thread is let in between two members, and the settings are the caller's."""
+    models = [VAE(**SMALL | dict(random_state=s), compile=False) for s in range(2)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        for _ in training._fit_each(models, [0, 0], [0, 1], "stacked", 1, tables[0]):
+            inside = []
+            thread = threading.Thread(target=lambda: inside.append(training._ONE_AT_A_TIME.acquire(timeout=5) and not training._ONE_AT_A_TIME.release()))
+            thread.start()
+            thread.join()
+            assert inside == [True] and torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("around", ["autocast", "device", "float64", "inference"])
+def test_readings_of_weights_are_the_same_in_any_surroundings(tables, around):
+    vae, gan = VAE(**SMALL, compile=False).fit(tables[0]), clone(FITS["gan"]).fit(tables[0])
+    readings = lambda: [posterior(vae, tables[1])[0].cpu().numpy(), drawn(last_weights(gan)), drawn(without_noise(vae))]
+    want = readings()
+    with SURROUNDINGS[around]():
+        got = readings()
+    assert all(np.array_equal(a, b) for a, b in zip(want, got))
+
+
+@pytest.mark.parametrize("name", ["ensemble", "vae"])
+def test_an_interruption_waits_for_the_end_of_the_step(tables, monkeypatch, name):
+    """Ctrl-C as PyTorch enters a vmap, or as the weights are swapped: the earlier fit is whole, and the next one can be made."""
+    model = clone(FITS[name]).fit(tables[0])
+    before, place = facts(model), {"ensemble": (torch._functorch.vmap, "_vmap_increment_nesting"), "vae": (training, "functional_call")}[name]
+    original, calls = getattr(*place), []
+
+    def press(*given, **named):
+        calls.append(0)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return original(*given, **named)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(*place, press)
+        model.fit(tables[1])
+    assert len(calls) >= 3 and facts(model) == before and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert facts(clone(FITS[name]).fit(tables[0]))["sample"] == before["sample"]
