@@ -783,9 +783,9 @@ class Margins(TransformerMixin, BaseEstimator):
         "Apply a method of every margin, column by column, to a table of finite numbers"
         check_is_fitted(self)
         X = numbers(X)
+        if self.names_ and isinstance(X, pd.DataFrame): check_order(X.columns, self.names_)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X has shape {X.shape}: {self.n_features_in_} columns were fitted")
-        if self.names_ and isinstance(X, pd.DataFrame): check_order(X.columns, self.names_)
         A = np.asarray(X)
         return np.column_stack([getattr(m, method)(a) for m, a in zip(self.columns_, A.T)])
 
