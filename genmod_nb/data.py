@@ -310,7 +310,7 @@ def dressed(
 @contextmanager
 def about(
     name: str, # what a table is called
-):
+): # yields nothing
     "Within: a `ValueError` says which table it is about"
     try: yield
     except ValueError as e: raise ValueError(f"{name}: {e}") from e
@@ -885,16 +885,18 @@ class Margins(TransformerMixin, BaseEstimator):
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
 
-    @np.errstate(under="ignore")
-    def _map(self, method, X):
-        "Apply a method of every margin, column by column, to a table of finite numbers"
-        check_is_fitted(self)
-        self, X = snapshot(self), numbers(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has shape {X.shape}: {self.n_features_in_} columns were fitted")
-        if self.names_ and isinstance(X, pd.DataFrame): check_order(X.columns, self.names_)
-        A = np.asarray(X)
-        return np.column_stack([getattr(m, method)(a) for m, a in zip(self.columns_, A.T)])
+# %% ../nbs/00_data.ipynb #34e22e41
+@patch
+@np.errstate(under="ignore")
+def _map(self: Margins, method, X):
+    "Apply a method of every margin, column by column, to a table of finite numbers"
+    check_is_fitted(self)
+    self, X = snapshot(self), numbers(X)
+    if self.names_ and isinstance(X, pd.DataFrame): check_order(X.columns, self.names_)
+    if X.shape[1] != self.n_features_in_:
+        raise ValueError(f"X has shape {X.shape}: {self.n_features_in_} columns were fitted")
+    A = np.asarray(X)
+    return np.column_stack([getattr(m, method)(a) for m, a in zip(self.columns_, A.T)])
 
 # %% ../nbs/00_data.ipynb #d8997bee
 def _as(X, A):

@@ -48,6 +48,7 @@ def _no_file(self):
     raise AttributeError(f"{type(self).__name__} has no file format: keep the training table, "
                          "and fit it again")
 
+# %% ../nbs/08_evaluation.ipynb #a81c0d55
 class Baseline(DensityMixin, BaseEstimator):
     "A law that is fitted and not trained: fit, sample, score"
     margins = "gaussian"

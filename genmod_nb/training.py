@@ -11,8 +11,8 @@ __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_S
            'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
-import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform, shutil
-import signal, sqlite3, sys, tempfile, threading, time, warnings
+import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform
+import shutil, signal, sqlite3, sys, tempfile, threading, time, warnings
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
