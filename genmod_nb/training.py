@@ -761,6 +761,7 @@ def changing(
         restore()
         _INSIDE.pop()
 
+# %% ../nbs/02_training.ipynb #f17b0005
 @contextmanager
 def _settings(seed):
     "Set and restore"
