@@ -274,3 +274,10 @@ def test_fewer_rows_than_columns(model, recwarn):
     recwarn.clear()
     Bootstrap().fit(X), Independent().fit(X), GaussianCopula().fit(X[:, :11])
     assert not [w for w in recwarn if "too few" in str(w.message)]
+
+
+def test_arrays_pass_the_door_without_a_copy(tmp_path):
+    from genmod_nb.data import as_table
+    for order in "CF":
+        mapped = np.memmap(tmp_path / order, np.float32, "w+", shape=(30, 3), order=order)
+        assert np.shares_memory(as_table(mapped), mapped)
