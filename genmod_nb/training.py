@@ -1036,6 +1036,7 @@ def fit(self: Generator,
     more than columns."""
     return refit(self, lambda new: new._train(X, checkpoint))
 
+# %% ../nbs/02_training.ipynb #fa323009
 @patch
 def _train(self: Generator, X, checkpoint):
     "Fit a model that has no fit"
