@@ -34,7 +34,7 @@ from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard
 from .sigma import intervals, paired_intervals, score_all, study_tables
 from .training import (GenerativeModule, Generator, Store, changing, fit_many,
-                                seed_from, steady, surroundings, warn_of_few)
+                                seed_from, shielded, steady, warn_of_few)
 from .vae import VAE
 from .wae import WAE
 
@@ -55,7 +55,7 @@ class Baseline(DensityMixin, BaseEstimator):
     _parameter_constraints = {}
     _check, score, save = Generator._check, Generator.score, property(_no_file)
 
-    @surroundings()
+    @shielded
     def fit(self,
         X,      # losses, shape (n, d), n >= 2
         y=None, # ignored
@@ -84,7 +84,7 @@ class Baseline(DensityMixin, BaseEstimator):
 
 # %% ../nbs/08_evaluation.ipynb #3c0a474f
 @patch
-@surroundings()
+@shielded
 def sample(self: Baseline,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
@@ -97,7 +97,7 @@ def sample(self: Baseline,
     return dressed(self.margins_.inverse_transform(Z), self.frame_, self.columns_)
 
 @patch
-@surroundings()
+@shielded
 def score_samples(self: Baseline,
     X, # losses, shape (n, d)
 ) -> np.ndarray: # log p(x), shape (n,), in nats per row

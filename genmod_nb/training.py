@@ -6,9 +6,9 @@
 __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_SECONDS', 'HELD', 'STACK', 'TASK_S', 'FORMAT',
            'FILES', 'HEAD', 'Player', 'Stateful', 'GenerativeModule', 'Layout', 'adam', 'make_step', 'make_check',
            'choose_path', 'cpp_compiler', 'Shape', 'shape_of', 'compiled_file', 'Compiled', 'Member', 'Stack',
-           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'steady', 'changing', 'seed_from',
-           'Generator', 'warn_of_few', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json', 'model_folder',
-           'Store']
+           'run_epoch', 'close_epoch', 'train_members', 'Checkpoint', 'surroundings', 'shielded', 'steady', 'changing',
+           'seed_from', 'Generator', 'warn_of_few', 'spread', 'distinct', 'fit_many', 'Specification', 'from_json',
+           'model_folder', 'Store']
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform
@@ -736,6 +736,15 @@ def surroundings(): # yields nothing
         if torch.get_default_device().type != "cpu": stack.enter_context(torch.device("cpu"))
         yield
 
+def shielded(
+    f, # a function
+): # a function of the same arguments
+    "Return the function, run within `surroundings`"
+    @functools.wraps(f)
+    def within(*args, **kwargs):
+        with surroundings(): return f(*args, **kwargs)
+    return within
+
 # %% ../nbs/02_training.ipynb #b57f8bbb
 _ONE_AT_A_TIME = threading.RLock()
 _INSIDE = []    # of the thread that has been let in: (its number, puts back what it has changed)
@@ -1022,7 +1031,7 @@ def _learn(self: Generator, member, path):
 
 # %% ../nbs/02_training.ipynb #fa323008
 @patch
-@surroundings()
+@shielded
 def fit(self: Generator,
     X,      # losses, shape (n, d), n >= 2: any dataframe, an array or a pyarrow `Dataset`
     y=None, # ignored
@@ -1143,7 +1152,7 @@ def _double(self: Generator):
 
 @patch
 @torch.no_grad()
-@surroundings()
+@shielded
 def _measure(self: Generator, X, measure, n_draws):
     "A method of the module for each row of losses, in nats per row"
     self = self._trained()
@@ -1371,7 +1380,7 @@ def _run(tasks, jobs, tables):
     for pairs in spread(fit, tasks, jobs, tables): yield from pairs
 
 # %% ../nbs/02_training.ipynb #fe2038e5
-@surroundings()
+@shielded
 def fit_many(
     models,         # unfitted models, of any classes and shapes
     X,              # one table of losses, as `fit` takes it, or a list with one table per model
@@ -1584,7 +1593,7 @@ def _margins(kind, n_features, arrays, names):
     return margins
 
 # %% ../nbs/02_training.ipynb #2c481060
-@surroundings()
+@shielded
 def _restore(self, config, found, read):
     "Fill an unfitted model: `found` has the types and shapes of its arrays, `read` reads them"
     self._validate_params()

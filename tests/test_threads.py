@@ -523,3 +523,15 @@ def test_an_interruption_waits_for_the_end_of_the_step(tables, monkeypatch, name
         model.fit(tables[1])
     assert len(calls) >= 3 and facts(model) == before and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert facts(clone(FITS[name]).fit(tables[0]))["sample"] == before["sample"]
+
+
+def test_what_a_notebook_defines_can_be_sent_to_a_worker(tables):
+    """A class of a notebook goes by value, with all that its methods hold on to."""
+    import cloudpickle
+    from genmod_nb import evaluation
+    cloudpickle.register_pickle_by_value(evaluation)
+    try:
+        sent = [cloudpickle.dumps(m.fit(tables[0])) for m in (Bootstrap(), GaussianCopula())]
+    finally:
+        cloudpickle.unregister_pickle_by_value(evaluation)
+    assert [drawn(pickle.loads(s)).shape for s in sent] == [(6, 4)] * 2
