@@ -145,8 +145,6 @@ def _eager_gradient(loss):
         with torch.enable_grad():
             flat = own[0].detach().requires_grad_()
             value, aux = loss(flat, *first(inputs))
-            if not value.requires_grad:
-                raise RuntimeError("the loss does not depend on the parameters that it trains")
             grad = torch.autograd.grad(value, flat)[0]
         return grad[None], (value, tree_map(lambda v: v.detach()[None], aux))
     return gradient
@@ -377,7 +375,7 @@ def _compile(f, args, file):
 # %% ../nbs/02_training.ipynb #87189404
 _STEPS = {}
 
-def _check_losses(module, member):
+def _check_gradients(module, member):
     "Raise `RuntimeError` unless every player's loss depends on the player's own parameters"
     device = next(module.parameters()).device
     rows, generator = member.train[:member.batch_size], torch.Generator().manual_seed(0)
@@ -400,7 +398,7 @@ def _functions(member, path, size):
     key = shape, path, size if path == "compiled" else 0
     if key not in _STEPS:
         module = copy.deepcopy(module)      # its parameters are swapped while a step runs
-        _check_losses(module, member)
+        _check_gradients(module, member)
         layouts = [Layout(module, player) for player in module.players]
         made = {f"step {k}": make_step(module, layouts, k, path) for k in range(len(layouts))}
         made["check"] = make_check(module, layouts, path)
