@@ -48,17 +48,18 @@ def study(sizes=(16, 32, 64), brief=512, workers=(1, 2), repeats=2):
 
 STEPS = {
     "write the table": """
-from genmod_nb.data import simulate_losses, write_table
+from genmod_nb.tables import write_table
+from genmod_nb.data import simulate_losses
 write_table("law.parquet", (simulate_losses(100_000, random_state=k) for k in range(n // 100_000)))""",
     "fit a VAE, one epoch": """
-from genmod_nb.data import open_losses
+from genmod_nb.tables import open_losses
 from genmod_nb.vae import VAE
 VAE(max_epochs=1, batch_size=1024, random_state=0, progress=False).fit(open_losses("law.parquet")).save("model")""",
     "sample to parquet": """
 from genmod_nb.cli import load
 load("model").sample_to("fake.parquet", n, random_state=0, progress=False)""",
     "score": """
-from genmod_nb.data import open_losses
+from genmod_nb.tables import open_losses
 from genmod_nb.metrics import scorecard
 scorecard(open_losses("law.parquet"), open_losses("fake.parquet"), reps=20, progress=False).to_csv("card.csv")""",
 }

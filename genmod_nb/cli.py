@@ -12,8 +12,8 @@ from pathlib import Path
 from fastcore.script import Param, anno_parser
 from joblib import parallel_config
 import genmod_nb
-from .data import (SIGNED, check_seed, open_losses, read_losses, table_shape,
-                            write_table)
+from .tables import check_seed, open_losses, read_losses, table_shape, write_table
+from .data import SIGNED
 from .metrics import scorecard
 from .evaluation import (Ensemble, evaluation_study, extreme_study, fidelity_study,
                                   plot_extremes, plot_fidelity, plot_frontier)

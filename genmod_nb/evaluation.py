@@ -26,9 +26,9 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
-from .data import (FAKE, REAL, SIGNED, LossLaw, Margins, as_table, check_count,
-                            check_losses, check_seed, dressed, matched, refit, snapshot,
-                            table_shape)
+from .tables import (as_table, check_count, check_losses, check_seed, dressed, matched,
+                              table_shape)
+from .data import FAKE, REAL, SIGNED, LossLaw, Margins, refit, snapshot
 from .gan import GAN, WGANGP
 from .lars import LARS
 from .metrics import anderson_darling, kendall_error, scorecard

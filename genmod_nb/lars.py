@@ -23,7 +23,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
-from .data import FAKE, REAL, check_count, check_seed
+from .tables import check_count, check_seed
+from .data import FAKE, REAL
 from .sigma import paired_intervals, run_study, study_tables
 from .training import GenerativeModule, Generator, fit_many, seed_from, steady
 from .vae import (VAE, Context, Prior, PriorSpec, check_widths, kl_normal, mlp,

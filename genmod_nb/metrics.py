@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
-from .data import (FAKE, REAL, Margins, about, check_count, check_seed, is_constant,
-                            matched, numbers, random_rows, whole)
+from .tables import (about, check_count, check_seed, is_constant, matched, numbers,
+                              random_rows, whole)
+from .data import FAKE, REAL, Margins
 
 # %% ../nbs/01_metrics.ipynb #8e501d7e
 def _pair(real, fake, equal=False, random_state=0, names=("real", "fake")):

@@ -17,8 +17,8 @@ import torch
 from joblib import effective_n_jobs
 from scipy import stats
 from tqdm.auto import tqdm
-from .data import (Margins, as_table, check_count, check_seed, load_losses, named,
-                            simulate_losses)
+from .tables import as_table, check_count, check_seed, named
+from .data import Margins, load_losses, simulate_losses
 from .metrics import anderson_darling, kendall_error, noise_floor, novelty
 from .training import distinct, fit_many, spread, steady
 from .vae import VAE, kl_normal

@@ -41,10 +41,10 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten, treespec_loads
 from tqdm.auto import tqdm
 import genmod_nb
-from .data import (MARGINS, SIGNED, Margins, as_table, check_count, check_losses,
-                            check_order, check_seed, dressed, frame_kind, give_back_memory,
-                            is_large, is_litter, keep_memory, pieces, random_rows, refit, snapshot,
-                            table_shape, whole, write_table)
+from .tables import (as_table, check_count, check_losses, check_order, check_seed, dressed,
+                              frame_kind, give_back_memory, is_large, is_litter, keep_memory,
+                              pieces, random_rows, table_shape, whole, write_table)
+from .data import MARGINS, SIGNED, Margins, refit, snapshot
 
 # %% ../nbs/02_training.ipynb #23448662
 class Player(NamedTuple):

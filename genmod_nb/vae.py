@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn import functional as F
-from .data import check_count
+from .tables import check_count
 from .training import (GenerativeModule, Generator, Specification, Stateful, seed_from,
                                 steady)
 

@@ -10,7 +10,8 @@ import pytest
 
 from conftest import SMALL
 from genmod_nb.cli import main
-from genmod_nb.data import GaussianMargin, Margins, check_losses, is_constant, load_losses, open_losses, random_rows, simulate_losses
+from genmod_nb.tables import check_losses, is_constant, open_losses, random_rows
+from genmod_nb.data import GaussianMargin, Margins, load_losses, simulate_losses
 from genmod_nb.evaluation import Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare
 from genmod_nb.metrics import (anderson_darling, energy_distance, kendall_error, kendall_function, noise_floor, novelty, plot_kendall, plot_pairs,
                                scorecard, tail_error, two_sample)
@@ -277,7 +278,7 @@ def test_fewer_rows_than_columns(model, recwarn):
 
 
 def test_arrays_pass_the_door_without_a_copy(tmp_path):
-    from genmod_nb.data import as_table
+    from genmod_nb.tables import as_table
     for order in "CF":
         mapped = np.memmap(tmp_path / order, np.float32, "w+", shape=(30, 3), order=order)
         assert np.shares_memory(as_table(mapped), mapped)

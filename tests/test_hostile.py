@@ -23,7 +23,7 @@ from scipy import sparse
 
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
-from genmod_nb.data import check_losses, read_losses
+from genmod_nb.tables import check_losses, read_losses
 from genmod_nb.lars import LARS
 from genmod_nb.training import Generator
 from genmod_nb.vae import VAE

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import SMALL, has_likelihood
 from genmod_nb.cli import main
-from genmod_nb.data import check_losses, read_losses
+from genmod_nb.tables import check_losses, read_losses
 from genmod_nb.metrics import anderson_darling, kendall_error, kendall_function, noise_floor, scorecard, tail_dependence, tail_error
 
 

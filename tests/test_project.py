@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 BASH = re.compile(r"```bash\n(.+?)```", flags=re.S)
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 NUMBERED = [n for n in NOTEBOOKS if n.stem[:2].isdigit()]
-ORDER = {n.stem[3:]: int(n.stem[:2]) for n in NUMBERED}
+# lowest first: the tables, which have a room in the machine room; then as the chapters are numbered
+ORDER = {n.stem[3:]: -1 if n.stem == "20_tables" else int(n.stem[:2]) for n in NUMBERED}
 
 
 def cells(path, kind):

@@ -14,7 +14,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
-from genmod_nb import data, training
+from genmod_nb import data, tables as tables_room, training
 from genmod_nb.cli import main
 from genmod_nb.sigma import run_study
 from genmod_nb.training import Store, fit_many
@@ -318,7 +318,7 @@ def test_sampling_does_not_gather_rows(model, tables, tmp_path, full):
 @pytest.fixture
 def long_table(tmp_path, monkeypatch):
     """3,000 rows as a DataFrame, a parquet folder and a memory-mapped array; 1,000 rows count as many."""
-    monkeypatch.setattr(data, "LARGE", 1_000)
+    monkeypatch.setattr(tables_room, "LARGE", 1_000)
     X = data.simulate_losses(3_000, random_state=0)
     (tmp_path / "parts").mkdir()
     for k in range(3):
