@@ -189,8 +189,7 @@ def study(
     quiet: bool = False, # show no progress bar and no report
     **kwargs,           # how the file is to be read, see `reading`
 ):
-    """Run a study of the book: sigma, size, search, lambda, prior, gan, fidelity, evaluation or
-    extremes"""
+    "Run a study of the book, such as sigma, prior or evaluation"
     if out is None: raise ValueError("--out: name the folder to write the results to")
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
     _seed(split, "--split")
@@ -199,8 +198,7 @@ def study(
     if which == "search" and epochs is not None:
         raise ValueError("--epochs: a search looks for them itself")
     options = {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
-    X = None if data is None else read_losses(data, report=None if quiet else print,
-                                              **reading(**kwargs))
+    X = None if data is None else read_losses(data, **reading(**kwargs))
     tables = functools.partial(study_tables, X=X) if which in BY_SEED else study_tables(split, X)
     folder = Path(out)
     files = {k: folder / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
@@ -227,8 +225,9 @@ USAGE = "\n".join([
 
 def _option(argument):
     "An option with underscores, as the parser knows it; `--skip-rows` is `--skip_rows`"
-    name, *value = argument.split("=", 1)
-    return "=".join([name.replace("-", "_").replace("__", "--", 1), *value]) if name[:2] == "--" else argument
+    if not argument.startswith("--"): return argument
+    name, *value = argument[2:].split("=", 1)
+    return "--" + "=".join([name.replace("-", "_"), *value])
 
 @contextmanager
 def _printable():

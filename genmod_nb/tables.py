@@ -246,6 +246,7 @@ def named(
             _refuse({c: test(x) for c, x in X.items()}, what, advice, lines)
     return X
 
+# %% ../nbs/20_tables.ipynb #rdnumber
 def numbers(
     X, # a table of numbers, as `as_table` takes it
 ): # a DataFrame, or an array if X is one: float64
@@ -299,7 +300,8 @@ def check_losses(
     negative = X < 0
     if not allow_negative and negative.any(axis=None):
         c = negative.any().idxmax()
-        _refuse(dict(negative.items()), "negative losses", _of_negative(X.loc[negative[c], c]), lines)
+        advice = _of_negative(X[c][negative[c]])
+        _refuse(dict(negative.items()), "negative losses", advice, lines)
     for c, x in X.items():
         if not allow_constant and is_constant(x):
             _refuse({c: x.notna()}, f"rows all equal to {x.iloc[0]:g} but for rounding",
@@ -312,14 +314,15 @@ def _of_negative(x):
     nines = re.fullmatch(r"-(9{2,}\.?9*|9(\.9+)?)", f"{value:.15g}") and (times > 1 or value < -99)
     if nines or times == len(x) > 1:
         return f"{value:g} may mark missing cells ({times} here); drop those rows or fill them"
-    return ("Negative values in data are no losses; take absolute values or the loss side. Numbers of "
-            "either sign, such as returns, need margins='raw' (--param margins=raw); of prices, take "
-            "the changes of their logarithms first")
+    return ("Negative values in data are no losses; take absolute values or the loss side. Numbers "
+            "of either sign, such as returns, need margins='raw' (--param margins=raw); of prices, "
+            "take the log-returns first, np.log(prices).diff()")
 
 # %% ../nbs/20_tables.ipynb #rd000001
 PACKED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32",
-         codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MARKS = {codecs.BOM_UTF8: "utf-8-sig",
+         codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 def _option(name, *values):
     "An argument, and the same as an option of the command line"
@@ -330,7 +333,8 @@ def _text(path, encoding=None):
     "The text of a file, its lines ended by a newline"
     with PACKED.get(path.suffix.lower(), open)(path, "rb") as f: raw = f.read()
     code = encoding or next((c for mark, c in MARKS.items() if raw.startswith(mark)), "utf-8")
-    if code == "utf-8" and raw[1:200:2].count(0) > 50: code = "utf-16-le"   # without its mark
+    for start, plain in enumerate(("utf-16-be", "utf-16-le")):             # without a mark
+        if code == "utf-8" and raw[start:200:2].count(0) > len(raw[start:200:2]) / 2: code = plain
     try: text = raw.decode(code)
     except LookupError: raise ValueError(f"encoding={encoding!r}: no such encoding") from None
     except UnicodeError as e:
@@ -362,18 +366,18 @@ MISSING = ["", "NA", "N/A", "n/a", "na", "#N/A", "NaN", "nan", "NAN", "null", "N
 SIGNS = r"(?:[%‰$€£¥()\s+−-]|\b[A-Z]{3}\b)*"
 LIKE = re.compile(r"(?!\d{1,2}\.\d{1,2}\.\d{2,4}$)(?!\d{4} \d\d \d\d$)"     # a date is not like one
                   rf"{SIGNS}(?:\d[\d.,'’\s]*|[.,]\d+)(?:[eE][-+]?\d+)?{SIGNS}"
-                  r"|[-+]?(?i:inf(inity)?)")
+                  r"|[-+]?\d+[.,]\d+\s*[^\d]{1,12}|[-+]?(?i:inf(inity)?)")    # 12.5 mm; infinity
 
 def _like(cells): return np.array([bool(LIKE.fullmatch(c)) for c in cells], bool)
 def _given(cells): return np.array([c not in MISSING for c in cells], bool)
 
-def _quote(cells):
+def _quote(cells, sep):
     "Some cells, as an error shows them"
-    text = ", ".join(cells)
+    text = sep.join(cells)
     return repr(text if len(text) < 60 else text[:57] + "...")
 
 # %% ../nbs/20_tables.ipynb #rd000008
-def _layout(rows):
+def _layout(rows, sep):
     """The names above a table (None without), the place of its first row, its number of columns.
 
     Raises `ValueError`, which says what to skip, if more than one row of names stands there."""
@@ -382,36 +386,37 @@ def _layout(rows):
     width = max(set(counts), key=lambda w: (counts.count(w), w))
     full = [r for _, r in rows if len(r) == width]
     like, given = np.array([_like(r) for r in full]), np.array([_given(r) for r in full])
-    numeric = like.sum(0) > given.sum(0) / 2
+    numeric = (like.sum(0) > 0) & (like.sum(0) >= given.sum(0) / 2)
     enough = lambda like, given: like.any() and 2 * like.sum() >= given.sum()
     data = [len(r) == width and enough(_like(r)[numeric], _given(r)[numeric]) for _, r in rows]
     if not any(data): return rows[0][1], 1, len(rows[0][1])
     k = data.index(True)
-    if k: return _above(rows[:k], *rows[k]), k, width
-    named = _counts(rows, numeric)
+    if k: return _above(rows[:k], *rows[k], sep), k, width
+    named = _counts(rows, numeric, sep)
     return rows[0][1] if named else None, int(named), width
 
-def _above(top, line, first):
+def _above(top, line, first, sep):
     "The one row of names in what stands above the first row of a table"
     (above, names), width = top[-1], len(first)
-    fits = [len(r) >= max(width - 1, 2) and not any(r[width:]) for _, r in top]
+    fits = [len(r) >= max(width - 1, 2) and not any(r[width:]) and (r[0][:1] != "#" or r is names)
+            for _, r in top]
     joined = [n + 1 == after for (n, _), (after, _) in zip(top, top[1:])] + [True]
     count = [*reversed([f and j for f, j in zip(fits, joined)]), False].index(False)
     if len(top) == 1 and (count or len(names) == width - 1): return names
     if not count and len(names) > 1:
-        raise ValueError(f"line {line} has {width} cells, {_quote(first)}, and line {above} has "
-                         f"{len(names)}, {_quote(names)}: a separator inside a cell, such as a "
-                         f"decimal comma, needs quotes around it; sep= (--sep) names another one")
+        raise ValueError(f"line {line} has {width} cells, {_quote(first, sep)}, and line {above} "
+                         f"has {len(names)}, {_quote(names, sep)}: a separator inside a cell, such "
+                         f"as a decimal comma, needs quotes around it; sep= (--sep) names another")
     if count > 1:
         raise ValueError(f"lines {top[-count][0]} to {above} seem to be {count} rows of names, and "
                          f"the table to start at line {line}: keep one of them, or give "
                          f"{_option('skip_rows', above)} for columns f1, f2, ...")
     start, what = (above, "with its names") if count else (line, "without names")
     raise ValueError(f"the table seems to start at line {start}, {what}, below other lines, such "
-                     f"as {_quote(top[0][1])}: give {_option('skip_rows', start - 1)}")
+                     f"as {_quote(top[0][1], sep)}: give {_option('skip_rows', start - 1)}")
 
 # %% ../nbs/20_tables.ipynb #rd000009
-def _counts(rows, numeric):
+def _counts(rows, numeric, sep):
     "Are the numbers of the first row names: 0, 1, 2 or 2018, 2019, 2020 above other numbers?"
     (line, first), body = rows[0], [r for _, r in rows[1:] if len(r) == len(rows[0][1])]
     columns = [j for j, c in enumerate(first) if numeric[j] and c not in MISSING]
@@ -429,14 +434,18 @@ def _counts(rows, numeric):
     fractions = len(whole) < len(cells)
     far = counts and (steps[0] > max(whole, default=0) or steps[-1] < min(whole, default=0))
     if counts == fractions or far: return counts
-    raise ValueError(f"line {line}, {_quote(first)}, may hold names or numbers: write names that are "
-                     f"no numbers; if they are names, {_option('skip_rows', line)} leaves them out")
+    raise ValueError(f"line {line}, {_quote(first, sep)}, may hold names or numbers: write names "
+                     f"that are no numbers; if they are names, {_option('skip_rows', line)} leaves "
+                     f"them out")
 
 # %% ../nbs/20_tables.ipynb #rd000012
 LINE, HEAD = 2 ** 20, 1_000      # characters of a line, at most; rows that tell the layout
 
-def _cells(path, sep=None, encoding=None, skip_rows=0):
+def _cells(path, sep=None, encoding=None, skip_rows=None):
     "A csv file as a DataFrame of texts, indexed by line; its columns without a name; its separator"
+    skip_rows = check_count("skip_rows", skip_rows or 0, "give 0 or more", 0)
+    if sep is not None: sep = {r"\t": "\t", "tab": "\t", r"\s+": " "}.get(sep, sep)
+    if sep is not None and len(sep) != 1: raise ValueError(f"sep={sep!r}: give one character")
     lines = _text(path, encoding).split("\n")
     if any(len(l) >= LINE for l in lines[:HEAD]):
         raise ValueError(f"a line of {LINE} characters or more")
@@ -444,17 +453,18 @@ def _cells(path, sep=None, encoding=None, skip_rows=0):
         sep, skip_rows = sep or lines[0][4], 1
     lines = lines[skip_rows:]
     sample = [l[:500] for l in lines[:HEAD] if l.strip()]
-    if not sample: raise ValueError("the file is empty")
+    if not sample: raise ValueError(f"the file is empty below skip_rows={skip_rows} lines")
     sep = sep or _separator(sample[:60])
     records = _records(lines, sep, skip_rows)
     head = list(islice(records, HEAD))
-    names, k, width = _layout(head)
+    names, k, width = _layout(head, sep)
     X = _body(chain(head[k:], records), width, sep)
     quoted = len(X) and lines[X.index[0] - skip_rows - 1].lstrip()[:1] == '"'
-    X.columns, blank = _names(X, names, quoted or sep != ",")
+    X.columns, blank = _names(X, names, sep, quoted or sep != ",")
     empty = [c for c in blank if X[c].eq("").all()]          # where a separator ends each line
     return X.drop(columns=empty), blank if names else [], sep
 
+# %% ../nbs/20_tables.ipynb #rd000034
 def _body(records, width, sep):
     "The rows of a table as a DataFrame of texts, indexed by line"
     parts = [pd.DataFrame(columns=range(width), index=pd.Index([], dtype=int), dtype=str)]
@@ -463,16 +473,16 @@ def _body(records, width, sep):
         for line, cells in chunk:
             if len(cells) < width or any(cells[width:]):
                 end = f"if the table ends at line {above}, delete line {line} and what follows; "
-                raise ValueError(f"line {line} has {len(cells)} cells, {_quote(cells)}, and the "
-                                 f"table {width}: {end if above else ''}a {sep!r} inside a cell "
-                                 f"needs quotes around it")
+                raise ValueError(f"line {line} has {len(cells)} cells, {_quote(cells, sep)}, and "
+                                 f"the table {width}: {end if above else ''}a {sep!r} inside a "
+                                 f"cell needs quotes around it")
             above = line
         rows, at = [r[:width] for _, r in chunk], [line for line, _ in chunk]
         parts.append(pd.DataFrame(rows, at, dtype=str))
     return pd.concat(parts)
 
 # %% ../nbs/20_tables.ipynb #rd000013
-def _names(X, names, sure):
+def _names(X, names, sep, sure):
     "A name for each column, and which had none; R writes row names without one"
     width = X.shape[1]
     names = [] if names is None else names[:width]
@@ -484,11 +494,12 @@ def _names(X, names, sure):
         points = any(rest[c].str.contains(".", regex=False).any() for c in rest)
         counts = number and bool((labels.astype(float).diff()[1:] == 1).all())
         if not labels.is_unique or number and not (sure or counts or points):
-            raise ValueError(f"line {X.index[0]} has {width} cells, {_quote(X.iloc[0])}, and there "
-                             f"are {width - 1} names: if the first cell labels the row, write a "
-                             f"name above it; a decimal comma needs quotes around the cell")
+            raise ValueError(f"line {X.index[0]} has {width} cells, {_quote(X.iloc[0], sep)}, and "
+                             f"there are {width - 1} names: if the first cell labels the row, "
+                             f"write a name above it; a decimal comma needs quotes around it")
         names = ["", *names]
-    full = [c or f"f{j + 1}" for j, c in enumerate([*names, *[""] * (width - len(names))])]
+    other = "column {}" if names else "f{}"
+    full = [c or other.format(j + 1) for j, c in enumerate([*names, *[""] * (width - len(names))])]
     return full, [c for c in full if c not in names]
 
 # %% ../nbs/20_tables.ipynb #rd000015
@@ -523,9 +534,10 @@ def _convention(X, sep, decimal=None, thousands=None):
 
     Raises `ValueError` if there is none, or more than one with different numbers."""
     given = {c: x[~x.isin(MISSING)] for c, x in X.items()}
-    used = [t for t, mark in GROUPS.items() if any(x.str.contains(mark).any() for x in given.values())]
+    holds = lambda mark: any(x.str.contains(mark).any() for x in given.values())
+    used = [t for t, mark in GROUPS.items() if holds(mark)]
     points = decimal or ("." if sep == "," and "," not in used else ".,")
-    marks = ["", *used] if thousands is None else ["", thousands]
+    marks = ["", *used] if thousands is None else [thousands]
     ways = [(d, t) for d in points for t in marks if d != t]
     odd = {way: {c: x[~_fits(x, *way)] for c, x in given.items()} for way in ways}
     count = {way: sum(map(len, cells.values())) for way, cells in odd.items()}
@@ -539,7 +551,7 @@ def _convention(X, sep, decimal=None, thousands=None):
                 raise ValueError(f"line {x.index[k[0]]}, column '{c}': {x.iloc[k[0]]!r} may be "
                                  f"{one[k[0]]:.12g} or {other[k[0]]:.12g}: give "
                                  f"{_option('decimal', best[0])} for the first, "
-                                 f"{_option('decimal', way[0])} for the second")
+                                 f"{_option('decimal', way[0])} for the second, or thousands=")
     return best
 
 # %% ../nbs/20_tables.ipynb #rd000018
@@ -549,7 +561,8 @@ HINTS = {r".*[%‰]": "take the sign off, and write the unit into the name",
 
 def _unread(X, odd, decimal):
     "Raise the error about texts that are no numbers, in all columns at once"
-    odd = {c: x for c, x in odd.items() if len(x)}
+    lacks = {c: x[x.isin(MISSING)] for c, x in X.items()}
+    odd = {c: x if len(x) else lacks[c] for c, x in odd.items() if len(x) or len(lacks[c])}
     first = min(x.index[0] for x in odd.values())
     where = [f"line {x.index[0]}, column '{c}': {x.iloc[0]!r}" for c, x in odd.items()][:3]
     more = f"; {len(odd)} columns in all" if len(odd) > 3 else ""
@@ -572,7 +585,7 @@ def _is_numeric(x):
 def _read_csv(path, columns=None, index=None, sep=None, decimal=None, thousands=None,
               encoding=None, skip_rows=None):
     "A csv file as numbers and texts, indexed by line; its columns without a name; all as texts"
-    X, blank, sep = _cells(path, sep, encoding, skip_rows or 0)
+    X, blank, sep = _cells(path, sep, encoding, skip_rows)
     wanted = columns or [c for c in X if c not in (index or [])]
     numeric = [c for c in X if c in wanted and _is_numeric(X[c])]
     if not numeric: return X, blank, X
@@ -587,7 +600,7 @@ CALENDAR = {"year": (1800, 2100), "yr": (1800, 2100), "month": (1, 12), "week": 
             "day": (1, 31), "weekday": (0, 7), "quarter": (1, 4), "hour": (0, 24),
             "date": (1e3, 1e15), "time": (1e8, 1e19), "timestamp": (1e8, 1e19),
             "unix": (1e8, 1e19), "epoch": (1e8, 1e19), "datetime": (1e8, 1e19)}
-THINGS = "policy|claim|customer|client|record|row|account|contract|loss|event|station|site|trade|user"
+THINGS = "policy|claim|customer|client|record|row|account|contract|loss|event|station|trade|user"
 
 def _words(name):
     "The words of a name: 'PolicyID', 'policy_id', 'IDpol' and 'policyid' all have an 'id'"
@@ -656,19 +669,24 @@ def _split(X, blank, columns, index):
     what = "; ".join(f"column '{c}' {text}" for c, text in [*odd.items()][:5])
     more = f"; {len(odd)} columns in all" if len(odd) > 5 else ""
     label = f"give {_option('index', *found, *odd)} if it labels the rows, or "
-    raise ValueError(f"{what}{more}: {label}{_option('columns', *rest or losses)} to name the losses")
+    raise ValueError(f"{what}{more}: {label}{_option('columns', *rest or losses)} to name the "
+                     f"losses")
 
 # %% ../nbs/20_tables.ipynb #rd000026
 def _check_total(X, lines):
     "Raise `ValueError` if the first or the last row is the sum or the mean of the others"
     A = X.loc[:, [not is_constant(x) for _, x in X.items()]].to_numpy(np.float64)
     if len(A) < 5 or not A.size: return
+    decimals = [next((d for d in range(9) if (x == x.round(d)).all()), np.inf) for x in A.T]
+    ticks = 10.0 ** -np.array(decimals, float)
     for k in (0, -1):
         others = np.delete(A, k, axis=0)
-        for what in ("sum", "mean"):
-            if np.allclose(A[k], getattr(others, what)(axis=0), rtol=1e-6, atol=0):
-                raise ValueError(f"line {lines[k]} is the {what} of the other rows: delete "
-                                 f"line {lines[k]}")
+        large = (A[k] > 1.5 * others.max(0)).any()         # no single row is so near the sum
+        fine = (others.std(0) > 1_000 * ticks).all()       # no row is so near the mean by chance
+        if large and np.allclose(A[k], others.sum(0), rtol=1e-6, atol=0): what = "sum"
+        elif fine and (abs(A[k] - others.mean(0)) <= ticks + 1e-6 * abs(A[k])).all(): what = "mean"
+        else: continue
+        raise ValueError(f"line {lines[k]} is the {what} of the other rows: delete line {lines[k]}")
 
 def _read_parquet(path):
     "A parquet file as a DataFrame, its columns of numbers as float64"
@@ -677,26 +695,33 @@ def _read_parquet(path):
     read = {c: _number(x) for c, x in X.items()}
     return X.assign(**{c: x for c, x in read.items() if isinstance(x, pd.Series)})
 
-def _check_missing(texts):
+def _check_missing(texts, index):
     "Raise `ValueError` if cells are missing, with the mark that says so"
-    bad = {c: x.isin(MISSING).reset_index(drop=True) for c, x in texts.items()}
+    bad = {c: x.isin(MISSING).set_axis(index) for c, x in texts.items()}
     first = next((c for c, mask in bad.items() if mask.any()), None)
     if first is None: return
     mark = texts[first][bad[first].to_numpy()].iloc[0]
-    _refuse(bad, "NaN cells" + f", such as {mark!r}" * bool(mark), "drop or fill them", texts.index)
+    _refuse(bad, "NaN cells" + f", such as {mark!r}" * bool(mark), "drop or fill what is missing",
+            texts.index)
 
-def _losses(X, lines, losses, labels, report, checks):
+# %% ../nbs/20_tables.ipynb #rd000032
+def _understood(n, X, losses, labels):
+    "One line about what a table was taken for"
+    left = [c for c in X if c not in losses and c not in labels]
+    return "; ".join([f"{n} rows of {', '.join(losses)}"]
+                     + [f"labelled by {', '.join(labels)}"] * bool(labels)
+                     + [f"left out: {', '.join(left)}"] * bool(left))
+
+def _losses(X, texts, losses, labels, report, checks):
     "The checked table of losses among some columns, labelled by others"
     for c in labels:
         if X[c].dtype == np.float64 and (X[c] % 1 == 0).all(): X = X.astype({c: np.int64})
-    left = [c for c in X if c not in losses and c not in labels]
-    Y = X.set_index(labels) if labels else X.reset_index(drop=True) if lines is not None else X
+    Y = X.set_index(labels) if labels else X if texts is None else X.reset_index(drop=True)
+    if texts is not None: _check_missing(texts[losses], Y.index)
+    lines = None if texts is None else texts.index
     Y = check_losses(Y[losses], lines=lines, **checks)
-    _check_total(Y, np.arange(len(Y)) if lines is None else lines)
-    if report:
-        report("; ".join([f"{len(Y)} rows of {', '.join(losses)}"]
-                         + [f"labelled by {', '.join(labels)}"] * bool(labels)
-                         + [f"left out: {', '.join(left)}"] * bool(left)))
+    _check_total(Y, np.arange(len(Y)) if texts is None else lines)
+    if report: report(_understood(len(Y), X, losses, labels))
     return Y
 
 # %% ../nbs/20_tables.ipynb #rd000027
@@ -705,6 +730,15 @@ def _list(names):
     if names is None: return None
     return [str(names)] if isinstance(names, (str, int)) else [str(c) for c in names]
 
+def _mark(name, mark, known, other):
+    "A decimal or thousands mark, checked, in its plain form; None and "" stay as they are"
+    if not mark: return mark
+    plain = next((t for t, form in known.items() if re.fullmatch(form, mark)), None)
+    if plain and plain != other: return plain
+    raise ValueError(f"{name}={mark!r}: choose one of {', '.join(map(repr, known))}, and another for "
+                     f"decimal= than for thousands=")
+
+# %% ../nbs/20_tables.ipynb #rd000033
 def read_losses(
     path,           # a .csv, .tsv, .tab, .txt or .dat file (also .gz, .bz2, .xz), or .parquet
     columns=None,   # names of the losses; None takes all columns that do not label the rows
@@ -721,22 +755,18 @@ def read_losses(
 
     Raises `FileNotFoundError` for a missing file, and `ValueError`, with the line, the column and
     the text, for one that holds no table of losses, or that can be read in two ways."""
-    for name, mark, known in (("decimal", decimal, ".,"), ("thousands", thousands, [*GROUPS, ""])):
-        if mark is not None and mark not in known:
-            raise ValueError(f"{name}={mark!r}: choose one of {', '.join(map(repr, known))}")
+    thousands = _mark("thousands", thousands, GROUPS, decimal)
+    decimal = _mark("decimal", decimal, {".": "[.]", ",": ","}, thousands)
     path, columns, index = Path(path), _list(columns), _list(index)
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
     suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
     try:
-        if suffix in (".parquet", ".pq"): X, blank, lines = _read_parquet(path), [], None
+        if suffix in (".parquet", ".pq"): X, blank, texts = _read_parquet(path), [], None
         elif suffix in (".csv", ".tsv", ".tab", ".txt", ".dat"):
             X, blank, texts = _read_csv(path, columns, index, sep, decimal, thousands, encoding,
                                         skip_rows)
-            lines = X.index
         else: raise ValueError(f"cannot read '{path.suffix}'; give a .csv or a .parquet file")
-        losses, labels = _split(X, blank, columns, index)
-        if lines is not None: _check_missing(texts[losses])
-        return _losses(X, lines, losses, labels, report, checks)
+        return _losses(X, texts, *_split(X, blank, columns, index), report, checks)
     except Exception as e:      # what a parser raises on a damaged file is anybody's guess
         raise ValueError(f"{path}: {e}") from e
 

@@ -350,7 +350,7 @@ ABOVE = {
 def test_lines_above_the_table(tmp_path, case):
     """Refused with the lines to skip; with them skipped, one row of names is left, or none."""
     content, names, start = ABOVE[case]
-    path, cells = put(tmp_path, content), [re.split("[,;\t ]", l) for l in content.splitlines()]
+    path, cells = put(tmp_path, content), [re.split(";" if ";" in content else "[,\t ]", l) for l in content.splitlines()]
     message = refused(path, "skip_rows=")
     skip = int(re.search(r"skip[_-]rows[= ](\d+)", message)[1])
     said, likely = set(map(int, re.findall(r"\bline (\d+)", message))), {start, start + 1} if names else set(range(1, start + 1))
