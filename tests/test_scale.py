@@ -28,10 +28,15 @@ cluster = pytest.mark.xdist_group("cluster")      # one cluster, of one worker o
 @pytest.fixture(scope="module")
 def client():
     """A client of two worker processes of one thread, each under a nanny that replaces it when it dies."""
+    import dask
     from distributed import Client, LocalCluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        with Client(cluster) as client:
-            yield client
+    # Whenever a worker is lost, distributed 2026.8.0 looks 15 s later whether one of its name is there, and if not, closes its nanny
+    # for good (`SpecCluster._update_worker_status`). That the worker was replaced meanwhile does not call this off: if its successor
+    # is killed just before the 15 s are over, its nanny is closed while it starts the next. Here a nanny keeps its job for a day.
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}):
+        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+            with Client(cluster) as client:
+                yield client
 
 
 def models(n=8, **arguments):
