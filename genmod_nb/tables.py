@@ -735,8 +735,8 @@ def _mark(name, mark, known, other):
     if not mark: return mark
     plain = next((t for t, form in known.items() if re.fullmatch(form, mark)), None)
     if plain and plain != other: return plain
-    raise ValueError(f"{name}={mark!r}: choose one of {', '.join(map(repr, known))}, and another for "
-                     f"decimal= than for thousands=")
+    raise ValueError(f"{name}={mark!r}: choose one of {', '.join(map(repr, known))}, and another "
+                     f"for decimal= than for thousands=")
 
 # %% ../nbs/20_tables.ipynb #rd000033
 def read_losses(
