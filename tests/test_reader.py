@@ -188,7 +188,7 @@ REFUSED = {
     "a provisional mark": (spoilt(8, "12.3 p", "\t"), "line 8", "fire", "12.3 p"),
     "Indian marks": (lines([f'"{k // 100_000},{k // 1000 % 100:02},{k % 1000:03}.50"' for k in LAKHS], texts(B), head=["fire", "hail"]), "line 2", "fire", "12,34,567.50"),
     "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["a", "b"]), "line 2", "a", AMBIGUOUS[0][0], "decimal=", "thousands="),
-    "three decimals or thousands, tabs": (lines(texts(RATES, 3), CLAIMS, sep="\t", head=["rate", "n"]), "line 2", "rate", say(RATES[0], 3), "decimal=", "thousands="),
+    "three decimals or thousands, tabs": (lines(texts(RATES, 3), CLAIMS, sep="\t", head=["rate", "claims"]), "line 2", "rate", say(RATES[0], 3), "decimal=", "thousands="),
     "three decimals or thousands, no names": (lines(texts(RATES, 3), texts(RATES[::-1], 3), sep=";"), "line 1", say(RATES[0], 3), "decimal=", "thousands="),
     # identifiers, dates and running numbers that are no labels
     "repeated policy_id": (lines([i // 2 * 7 + 9000 for i in range(N)], texts(A), texts(B), head=["policy_id", "fire", "hail"]), "policy_id", "index=", "columns="),
@@ -350,7 +350,9 @@ ABOVE = {
 def test_lines_above_the_table(tmp_path, case):
     """Refused with the lines to skip; with them skipped, one row of names is left, or none."""
     content, names, start = ABOVE[case]
-    path, cells = put(tmp_path, content), [re.split("[,;\t ]", l) for l in content.splitlines()]
+    path, rows = put(tmp_path, content), content.splitlines()
+    sep = next(s for s in "\t;, " if s in rows[-1])
+    cells = [row.split(sep) for row in rows]
     message = refused(path, "skip_rows=")
     skip = int(re.search(r"skip[_-]rows[= ](\d+)", message)[1])
     said, likely = set(map(int, re.findall(r"\bline (\d+)", message))), {start, start + 1} if names else set(range(1, start + 1))
@@ -479,7 +481,7 @@ def fit(path, folder, *more):
     return main(["fit", str(path), "--out", str(folder), "--epochs", "1", "--model", "vae", *more, "--param", "compile=false", "encoder=[4]", "decoder=[4]"])
 
 
-WORD = r"\"[^\"]*\"|'[^']*'|[,.](?=\s)|[^\s)\]`;:,]+"
+WORD = r"\"[^\"]*\"|'[^']*'|[,.](?=[\s)\]`])|[^\s)\]`;:,]+"
 PROSE_GOES_ON = r"(?!(?:or|to|and|if|for|as|so|says?|where|when|which|that|the|makes?|reads?|takes?|keeps?|labels?|is|are|with|on|in)\b)"
 DELETE = r"delete (?:it|(?:this|that) line|(?:the )?line (\d+))( and (?:what|all|everything|the lines?|those|whatever)\b[\w ]*)?"
 
