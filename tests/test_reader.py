@@ -185,6 +185,9 @@ REFUSED = {
     "a currency's code": (spoilt(8, "EUR 12.50"), "line 8", "fire", "EUR 12.50"),
     "parentheses": (spoilt(10, "(12.50)"), "line 10", "fire", "(12.50)"),
     "every cell in per cent": (lines([t + "%" for t in texts(A)], texts(B), head=["share", "hail"]), "line 2", "share", "487.87%"),
+    "every cell in dollars": (lines([f'"${t}"' for t in texts(CENTS, 2, group=",")], texts(B), head=["fire", "hail"]), "line 2", "fire", "$487.87"),
+    "every cell German in the first column alone": (lines(texts([123_456, *LARGE[1:]], 2, ",", ".", '"'), texts(B), head=["fire", "hail"]), "line "),
+    "every cell German in the last column alone": (lines(texts(B), texts(LARGE, 2, ",", "."), sep="\t", head=["fire", "hail"]), "line "),
     "a provisional mark": (spoilt(8, "12.3 p", "\t"), "line 8", "fire", "12.3 p"),
     "Indian marks": (lines([f'"{k // 100_000},{k // 1000 % 100:02},{k % 1000:03}.50"' for k in LAKHS], texts(B), head=["fire", "hail"]), "line 2", "fire", "12,34,567.50"),
     "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["a", "b"]), "line 2", "a", AMBIGUOUS[0][0], "decimal=", "thousands="),
@@ -268,8 +271,8 @@ def test_marks_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_the_separator_can_be_said(tmp_path):
-    content = lines([f"{a} , x" for a in texts(A)], texts(B), sep=";", head=["fire", "hail"])
-    refused(put(tmp_path, content), "line 2", "fire", "487.87 , x", sep=";")
+    both = put(tmp_path, lines(texts(A), ["6,5 | 8", *texts(B[1:])], sep=";", head=["fire", "hail"]))
+    refused(both, "line 2", "hail", "6,5 | 8", sep=";")
     colons = put(tmp_path, lines(texts(A, 2, ","), texts(B, 2, ","), sep=":", head=["fire", "hail"]))
     assert same(read_losses(colons, sep=":"), LOSSES)
 
@@ -312,13 +315,21 @@ def test_the_report_is_one_line(tmp_path, options, words):
     assert X.equals(read_losses(put(tmp_path, FREMTPL), **options))
 
 
-@pytest.mark.parametrize("content, words", [(READ["labels called IDpol"][0], ["24 rows", "ClaimAmount", "ClaimNb", "IDpol"]), (READ["stations and dates"][0], ["24 rows", "PRCP", "SNOW", "STATION", "DATE"]),
-                                            (READ["separators at the end"][0], ["24 rows", "fire", "hail"])])
-def test_fit_says_what_was_understood(tmp_path, capsys, content, words):
-    assert fit(put(tmp_path, content), tmp_path / "m") == 0
+@pytest.mark.parametrize("case, words", [("labels called IDpol", ["ClaimAmount", "ClaimNb", "IDpol"]), ("stations and dates", ["PRCP", "SNOW", "STATION", "DATE"]), ("separators at the end", ["fire", "hail"])])
+def test_fit_says_what_was_understood(tmp_path, capsys, case, words):
+    path = put(tmp_path, READ[case][0])
+    assert fit(path, tmp_path / "m") == 0
     out = capsys.readouterr().out.splitlines()
-    assert any(all(w in line for w in words) for line in out), out
-    assert fit(put(tmp_path, content), tmp_path / "m", "--quiet") == 0 and capsys.readouterr().out == ""
+    assert any(all(w in line for w in ["24 rows", *words]) for line in out), out
+    assert fit(path, tmp_path / "m", "--quiet") == 0 and capsys.readouterr().out == ""
+
+
+def test_parquet_is_no_exception(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"IDpol": TWICE, "fire": floats(A), "region": ["R82", "R22"] * 12, "hail": floats(B)}).to_parquet(path, index=False)
+    refused(path, "IDpol", "region", "index=", "columns=")
+    assert same(read_losses(path, columns=["fire", "hail"], index=["IDpol"]), LOSSES, TWICE)
+    assert same(read_losses(path, index=["IDpol", "region"]), LOSSES, list(zip(map(str, TWICE), ["R82", "R22"] * 12)))
 
 
 # Above the table
@@ -406,9 +417,12 @@ def test_a_missing_cell_costs_no_column(tmp_path):
         assert "drop the column" not in refused(put(tmp_path, spoilt(7, mark)), "line 7", "fire", "missing")
 
 
+WIDE = [column() for _ in range(24)]
+
+
 @pytest.mark.parametrize("cell", ["-1.5", ".", "12%", "abc"])
 def test_all_bad_columns_are_named_at_once(tmp_path, cell):
-    wide = [texts(column()) for _ in range(24)]
+    wide = [texts(ks) for ks in WIDE]
     for j, x in enumerate(wide): x[j % 5] = cell
     good = texts(A)
     message = refused(put(tmp_path, lines(good, *wide, head=["fire", *(f"c{j}" for j in range(24))])), "24", "c0", "c1")
@@ -545,6 +559,18 @@ def test_the_message_followed_to_the_letter(tmp_path, capsys, case):
     assert report and re.search(rf"\b{N} rows\b", report[0]), out
 
 
+@pytest.mark.parametrize("case, options", [("repeated policy_id", ["--index", "policy_id"]), ("latin-1", ["--encoding", "latin-1", "--sep", ";", "--decimal", ","]),
+                                           ("comments", ["--skip-rows", "2"]), ("two kinds of labels", ["--columns", "fire", "hail"])])
+def test_what_was_fitted_is_scored_with_the_same_options(tmp_path, capsys, case, options):
+    """They speak of the real rows: what `sample` has written needs none."""
+    content, encoding, columns = STORY[case]
+    real, fake = put(tmp_path, content, encoding=encoding), tmp_path / "fake.csv"
+    assert fit(real, tmp_path / "m", *options) == 0
+    assert main(["sample", str(tmp_path / "m"), "-n", "30", "--out", str(fake), "--quiet"]) == 0
+    for more in ([], ["--train", str(real)]):
+        assert main(["score", str(real), str(fake), "--reps", "1", "--quiet", *more, *options]) == 0, capsys.readouterr().err
+
+
 # Thirty conventions
 
 def convention(**how):
@@ -565,19 +591,20 @@ CONVENTIONS = {
     "latin-1": convention(sep=";", mark=",", encoding="latin-1"), "unquoted decimal commas": convention(mark=",", quote="never"), "Indian": convention(group="lakh"),
 }
 UNREADABLE = {"unquoted decimal commas", "Indian"}
-NAMES = ["fire", "hail", "storm", "Größe", "net loss", "Paid", "x.1", "alae, net", "claims", "Wasser", "loss (EUR)", 'so-called "loss"']
+NAMES = ["fire", "Größe", "storm", "hail", "net loss", "Paid", "x.1", "alae, net", "claims", "Wasser", "loss (EUR)", 'so-called "loss"']
 
 
 @st.composite
 def drawn(draw):
-    """(names, decimals and numbers of each column): sizes, decimals and ties of all sorts."""
+    """(names, decimals and numbers of each column): sizes, decimals and ties of all sorts; some as hard as can be, where three digits follow each mark."""
     n, d = draw(st.integers(20, 32)), draw(st.integers(2, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2 ** 32 - 1)))
-    columns = []
+    columns, common = [], draw(st.sampled_from([None, None, 0, 3]))
     for _ in range(d):
         decimals, size = draw(st.sampled_from([2, 2, 2, 0, 0, 1, 3, 4])), draw(st.sampled_from([1, 2, 3, 3, 4, 5, 6, 7]))
-        ks = np.floor(10 ** (rng.uniform(-1, size, n) + decimals)).astype(int)
-        special = draw(st.lists(st.sampled_from([0, 1, 10 ** decimals, 1000 * 10 ** decimals, 999_999 * 10 ** decimals, 10 ** (decimals + 6), 2020 * 10 ** decimals]), max_size=3))
+        if common is not None: decimals, size = common, 6 - common
+        ks = np.floor(10 ** (rng.uniform(0 if common else -1, size, n) + decimals)).astype(int)
+        special = [] if common is not None else draw(st.lists(st.sampled_from([0, 1, 10 ** decimals, 1000 * 10 ** decimals, 999_999 * 10 ** decimals, 10 ** (decimals + 6), 2020 * 10 ** decimals]), max_size=3))
         ks[:len(special)] = special
         how = draw(st.sampled_from(["as drawn", "as drawn", "as drawn", "sorted", "shuffled"]))
         columns.append((decimals, (np.sort(ks) if how == "sorted" else rng.permutation(ks) if how == "shuffled" else ks).tolist()))
@@ -650,7 +677,7 @@ def outcome(path, how, table, **options):
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_a_table_in_any_convention_is_read_or_refused(tmp_path, full, name):
-    @settings(max_examples=400 if full else 12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=300 if full else 12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(drawn())
     def check(table):
         outcome(tmp_path / "t", CONVENTIONS[name], table)
@@ -664,7 +691,6 @@ def test_ordinary_tables_are_read_in_most_conventions(tmp_path):
         if errors: refusals[name] = errors[0]
     print(*(f"{name}: {error}" for name, error in refusals.items()), sep="\n")
     assert len(CONVENTIONS) == 30 and len(CONVENTIONS) - len(refusals) >= 24, refusals
-    assert UNREADABLE | {"latin-1"} == set(refusals), refusals
 
 
 @pytest.mark.parametrize("name", sorted(set(CONVENTIONS) - UNREADABLE))
