@@ -158,7 +158,7 @@ def test_read_right(tmp_path, case):
     assert same(X, columns, *rows), X.reset_index().head(3)
 
 
-def spoilt(at=7, cell="", sep=",", quote='"', **how):
+def spoilt(at, cell, sep=",", **how):
     """fire and hail with another cell in fire on line `at`."""
     fire = texts(A, **how)
     fire[at - 2] = cell
@@ -190,7 +190,8 @@ REFUSED = {
     "every cell German in the last column alone": (lines(texts(B), texts(LARGE, 2, ",", "."), sep="\t", head=["fire", "hail"]), "line "),
     "a provisional mark": (spoilt(8, "12.3 p", "\t"), "line 8", "fire", "12.3 p"),
     "Indian marks": (lines([f'"{k // 100_000},{k // 1000 % 100:02},{k % 1000:03}.50"' for k in LAKHS], texts(B), head=["fire", "hail"]), "line 2", "fire", "12,34,567.50"),
-    "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["a", "b"]), "line 2", "a", AMBIGUOUS[0][0], "decimal=", "thousands="),
+    "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["rate", "spread"]), "line 2", "rate", AMBIGUOUS[0][0], "decimal=", "thousands="),
+    "three decimals or thousands, in quotes": (lines(texts(RATES, 3, ",", quote='"'), CLAIMS, head=["rate", "claims"]), "line 2", "rate", AMBIGUOUS[0][0], "decimal=", "thousands="),
     "three decimals or thousands, tabs": (lines(texts(RATES, 3), CLAIMS, sep="\t", head=["rate", "claims"]), "line 2", "rate", say(RATES[0], 3), "decimal=", "thousands="),
     "three decimals or thousands, no names": (lines(texts(RATES, 3), texts(RATES[::-1], 3), sep=";"), "line 1", say(RATES[0], 3), "decimal=", "thousands="),
     # identifiers, dates and running numbers that are no labels
