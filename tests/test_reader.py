@@ -113,7 +113,8 @@ READ = {
                                    ("commas", ".", ",", ";"), ("commas in a tab-separated file", ".", ",", "\t"), ("points", ",", ".", "|")]
 } | {
     # rows and their labels
-    "R, blanks, no row names": (lines(texts([982, *A[1:]]), texts([380_285, *B[1:]]), sep=" ", head=['"Loss"', '"ALAE"']), {"Loss": floats([982, *A[1:]]), "ALAE": floats([380_285, *B[1:]])}),
+    "R, blanks, no row names": (lines(texts([982, *A[1:]]), texts([380_285, *B[1:]]), sep=" ", head=['"Loss"', '"ALAE"']),
+                                {"Loss": floats([982, *A[1:]]), "ALAE": floats([380_285, *B[1:]])}),
     "R, blanks, row names": (lines([f'"{i + 1}"' for i in range(N)], texts(A), texts(B), sep=" ", head=['"Loss" "ALAE"']), {"Loss": floats(A), "ALAE": floats(B)}, range(1, N + 1)),
     "R, blanks, row names of text": (lines([f'"Mazda RX{i}"' for i in range(N)], texts(A), CLAIMS, sep=" ", head=['"Loss" "carb"']), {"Loss": floats(A), "carb": CLAIMS},
                                      [f"Mazda RX{i}" for i in range(N)]),
@@ -132,7 +133,8 @@ READ = {
     "names padded in quotes": (lines(texts(A), texts(B), sep=";", head=['"A       "', '"  net loss "']), {"A": floats(A), "net loss": floats(B)}),
     "years as padded names": (lines(["AT", "BE", "BG", "CH"] * 6, texts(A, 1), texts(B, 1), sep="\t", head=["geo\\TIME_PERIOD", "2019 ", "2020 "]),
                               {"2019": floats(A, 1), "2020": floats(B, 1)}, ["AT", "BE", "BG", "CH"] * 6),
-    "keys with commas in a tab-separated file": (lines([f"A,NR,C{i}" for i in range(N)], [t + " " for t in texts(A)], [t + " " for t in texts(B)], sep="\t", head=["freq,unit,geo\\TIME_PERIOD", "2019 ", "2020 "]),
+    "keys with commas in a tab-separated file": (lines([f"A,NR,C{i}" for i in range(N)], [t + " " for t in texts(A)], [t + " " for t in texts(B)], sep="\t",
+                                                       head=["freq,unit,geo\\TIME_PERIOD", "2019 ", "2020 "]),
                                                  {"2019": floats(A), "2020": floats(B)}, [f"A,NR,C{i}" for i in range(N)]),
     "apostrophes between thousands, and quotes in a name": (lines(IDS, texts(B), texts([100_000_000, *B[1:]], 2, group="'"), sep=";", head=["policy_id", '"so-called ""loss"""', "Größe"]),
                                                             {'so-called "loss"': floats(B), "Größe": floats([100_000_000, *B[1:]])}, IDS),
@@ -221,7 +223,8 @@ REFUSED = {
     "a copyright": (lines(texts(A), texts(B), sep=" ", head=["fire", "hail"]) + "\nCopyright 2023 Kenneth R. French\n", f"line {N + 3}", "Copyright 2023"),
     "a second table": (lines(range(202201, 202201 + 12), texts(A[:12]), texts(B[:12]), head=["", "SMB", "HML"]) + lines(range(202301, 202301 + 12), texts(A[12:]), texts(B[12:]))
                        + "\n Annual Factors: January-December\n" + lines(range(1997, 2020), texts(A[1:]), texts(B[1:]), head=["", "SMB", "HML"]), f"line {N + 3}", "Annual Factors"),
-    "a second table with other columns": (lines(texts(A), texts(B), head=["fire", "hail"]) + "\n" + lines(range(9), texts(A[:9]), texts(B[:9]), CLAIMS[:9], head=["no", "a", "b", "c"]), f"line {N + 3}"),
+    "a second table with other columns": (lines(texts(A), texts(B), head=["fire", "hail"]) + "\n" + lines(range(9), texts(A[:9]), texts(B[:9]), CLAIMS[:9], head=["no", "a", "b", "c"]),
+                                          f"line {N + 3}"),
     # cells that are missing, and signs
     "a point for missing": (spoilt(7, "."), "line 7", "fire", "missing"),
     "an empty cell": (spoilt(8, ""), "line 8", "fire", "missing"),
@@ -326,7 +329,8 @@ def test_the_report_is_one_line_whatever_the_names(tmp_path):
     assert X["hail"].tolist() == floats(B) and len(said) == 1 and "\n" not in said[0] and "in EUR" in said[0]
 
 
-@pytest.mark.parametrize("case, words", [("labels called IDpol", ["ClaimAmount", "ClaimNb", "IDpol"]), ("stations and dates", ["PRCP", "SNOW", "STATION", "DATE"]), ("separators at the end", ["fire", "hail"])])
+@pytest.mark.parametrize("case, words", [("labels called IDpol", ["ClaimAmount", "ClaimNb", "IDpol"]), ("stations and dates", ["PRCP", "SNOW", "STATION", "DATE"]),
+                                         ("separators at the end", ["fire", "hail"])])
 def test_fit_says_what_was_understood(tmp_path, capsys, case, words):
     path = put(tmp_path, READ[case][0])
     assert fit(path, tmp_path / "m") == 0
@@ -352,7 +356,8 @@ ABOVE = {
               + lines(range(199801, 199801 + 12), texts(A[6:18]), texts(B[6:18])) + lines(range(199901, 199901 + 6), texts(A[18:]), texts(B[18:])), ["SMB", "HML"], 4),
     "prose without commas": ("Emissions of the year\nas reported\n" + lines(texts(A), texts(B), CLAIMS, sep="\t", head=["a", "b", "c"]), ["a", "b", "c"], 3),
     "a title and a blank line": ("Schäden 2023;;\n;;\n" + lines(DAYS, texts(A, 2, ","), texts(B, 2, ","), sep=";", head=["Datum", "Feuer", "Hagel"]), ["Feuer", "Hagel"], 3),
-    "a URL": ("https://www.CryptoDataDownload.com\n" + lines(range(1_704_067_200, 1_704_067_200 + 86_400 * N, 86_400), DAYS, ["BTC/USD"] * N, texts(A), texts(B), head=["unix", "date", "symbol", "open", "close"]),
+    "a URL": ("https://www.CryptoDataDownload.com\n" + lines(range(1_704_067_200, 1_704_067_200 + 86_400 * N, 86_400), DAYS, ["BTC/USD"] * N, texts(A), texts(B),
+                                                             head=["unix", "date", "symbol", "open", "close"]),
               ["open", "close"], 2),
     "comments": ("# station 42, in mm\n# missing: none\n" + lines(DAYS, texts(A), texts(B), head=["date", "rain", "snow"]), ["rain", "snow"], 3),
     "a comment before names": ("# date  rain\n" + lines(texts(A), texts(B), sep=" ", head=["rain", "snow"]), ["rain", "snow"], 2),
@@ -362,7 +367,8 @@ ABOVE = {
     "two header rows, no index": ("fire;fire;hail\ngross;net;gross\n" + lines(texts(A, 2, ","), texts(C, 2, ","), texts(B, 2, ","), sep=";"), None, 3),
     "units": ("date,wind,gust\n,m/s,m/s\n" + lines(DAYS, texts(A), texts(B)), None, 3),
     "units in brackets": ("fire;hail\n[EUR];[EUR]\n" + lines(texts(A, 2, ","), texts(B, 2, ","), sep=";"), None, 3),
-    "units of a river": ("# U.S. Geological Survey\n# retrieved: 2024-02-01\nagency_cd\tdatetime\t1_00060\t2_00065\n5s\t20d\t14n\t14n\n" + lines(["USGS"] * N, DAYS, texts(A), texts(B), sep="\t"), None, 5),
+    "units of a river": ("# U.S. Geological Survey\n# retrieved: 2024-02-01\nagency_cd\tdatetime\t1_00060\t2_00065\n5s\t20d\t14n\t14n\n"
+                         + lines(["USGS"] * N, DAYS, texts(A), texts(B), sep="\t"), None, 5),
     "a statistical office": (';BBK01.A;BBK01.B\n"";Zinsen auf Einlagen;Zinsen auf Kredite\nEinheit;%;%\nDimension;Eins;Eins\nStand vom;29.01.2024 10:00:00 Uhr;29.01.2024 10:00:00 Uhr\n'
                              + lines(DAYS, texts(A, 2, ","), texts(B, 2, ","), sep=";"), None, 6),
 }
@@ -506,19 +512,13 @@ def fit(path, folder, *more):
     return main(["fit", str(path), "--out", str(folder), "--epochs", "1", "--model", "vae", *more, "--param", "compile=false", "encoder=[4]", "decoder=[4]"])
 
 
-WORD = r"\"[^\"]*\"|'[^']*'|[,.](?=[\s)\]`])|[^\s)\]`;:,]+"
-PROSE_GOES_ON = r"(?!(?:or|to|and|if|for|as|so|says?|where|when|which|that|the|makes?|reads?|takes?|keeps?|labels?|is|are|with|on|in)\b)"
-DELETE = r"delete (?:it|(?:this|that) line|(?:the )?line (\d+))( and (?:what|all|everything|the lines?|those|whatever)\b[\w ]*)?"
-
-
 def advice(err):
     """(arguments to add, line to delete, whether what follows goes with it): the first that a message offers."""
-    cut, option = re.search(DELETE, err), re.search(rf"--([a-z-]+) ((?:{WORD})(?: {PROSE_GOES_ON}(?:{WORD}))*)", err)
-    if cut and not (option and option.start() < cut.start()):
-        return [], int(cut[1] or re.search(r"\bline (\d+)", err)[1]), bool(cut[2])
-    assert option, f"no advice: {err}"
-    values = shlex.split(option[2])
-    return ["--" + option[1], *values[:-1], values[-1].rstrip(".") or "."], None, False
+    word = r"(?:'[^']*'|[^\s')]+)"
+    option, cut = re.search(rf"\((--[a-z-]+(?: {word})+)\)", err), re.search(r"delete line (\d+)( and what follows)?", err)
+    assert option or cut, f"no advice: {err}"
+    if cut and not (option and option.start() < cut.start()): return [], int(cut[1]), bool(cut[2])
+    return shlex.split(option[1]), None, False
 
 
 def month(i):
@@ -526,7 +526,7 @@ def month(i):
 
 
 SIGNED = [[("-" if (i + j) % 3 == 0 else "") + t for i, t in enumerate(texts(k, 4))] for j, k in enumerate((A, B))]
-STORY = {       # content, encoding, the columns of the model, its rows
+STORY = {       # content, encoding, the columns of the model
     "a URL": (ABOVE["a URL"][0], "utf-8", ["open", "close"]),
     "three header rows": (ABOVE["three header rows"][0], "utf-8", ["f2", "f3", "f4", "f5", "f6"]),
     "prose": (ABOVE["prose"][0], "utf-8", ["SMB", "HML"]),
@@ -590,14 +590,17 @@ def convention(**how):
 
 
 CONVENTIONS = {
-    "plain": convention(), "everything quoted": convention(quote="all"), "Windows": convention(end="\r\n", encoding="utf-8-sig"), "thousands commas": convention(group=","),
+    "plain": convention(), "everything quoted": convention(quote="all"), "Windows": convention(end="\r\n", encoding="utf-8-sig"),
+    "thousands commas": convention(group=","),
     "thousands commas, tabs": convention(sep="\t", group=",", suffix=".tsv"), "pipes": convention(sep="|", end="\r\n"), "blank after comma": convention(pad=" "), "no names": convention(header=False),
     "commas at the end": convention(tail=","), "gzip": convention(suffix=".csv.gz"), "exponents": convention(style="exponents"), "aligned": convention(style="aligned", sep=" ", quote="never", suffix=".dat"),
     "R write.table": convention(sep=" ", quote="names", rows="R", suffix=".txt"), "R write.table, no row names": convention(sep=" ", quote="names", suffix=".txt"),
     "R write.csv": convention(quote="names", rows="names"), "R write.csv2": convention(sep=";", mark=",", quote="names", rows="split"), "pandas": convention(rows="running"),
-    "pandas, dates": convention(rows="dates"), "stations and dates": convention(rows="stations"), "dates as numbers": convention(sep=";", rows="ymd"), "policies": convention(rows="policies", group="'", sep=";"),
+    "pandas, dates": convention(rows="dates"), "stations and dates": convention(rows="stations"), "dates as numbers": convention(sep=";", rows="ymd"),
+    "policies": convention(rows="policies", group="'", sep=";"),
     "German": convention(sep=";", mark=",", rows="German dates"), "German with points": convention(sep=";", mark=",", group=".", first="sep=;\r\n", end="\r\n"),
-    "German in quotes": convention(mark=",", group=".", quote="all"), "French": convention(sep=";", mark=",", group="\u202f", header=False), "Excel's Unicode text": convention(sep="\t", mark=",", group="\xa0", encoding="utf-16", end="\r\n", suffix=".txt"),
+    "German in quotes": convention(mark=",", group=".", quote="all"), "French": convention(sep=";", mark=",", group="\u202f", header=False),
+    "Excel's Unicode text": convention(sep="\t", mark=",", group="\xa0", encoding="utf-16", end="\r\n", suffix=".txt"),
     "Swiss": convention(sep="\t", group="’", suffix=".tab"),
     # these cannot be read without being told, or not at all
     "latin-1": convention(sep=";", mark=",", encoding="latin-1"), "unquoted decimal commas": convention(mark=",", quote="never"), "Indian": convention(group="lakh"),
