@@ -113,7 +113,8 @@ READ = {
                                    ("commas", ".", ",", ";"), ("commas in a tab-separated file", ".", ",", "\t"), ("points", ",", ".", "|")]
 } | {
     # rows and their labels
-    "R, blanks, no row names": (lines(texts([982, *A[1:]]), texts([380_285, *B[1:]]), sep=" ", head=['"Loss"', '"ALAE"']), {"Loss": floats([982, *A[1:]]), "ALAE": floats([380_285, *B[1:]])}),
+    "R, blanks, no row names": (lines(texts([982, *A[1:]]), texts([380_285, *B[1:]]), sep=" ", head=['"Loss"', '"ALAE"']),
+                                {"Loss": floats([982, *A[1:]]), "ALAE": floats([380_285, *B[1:]])}),
     "R, blanks, row names": (lines([f'"{i + 1}"' for i in range(N)], texts(A), texts(B), sep=" ", head=['"Loss" "ALAE"']), {"Loss": floats(A), "ALAE": floats(B)}, range(1, N + 1)),
     "R, blanks, row names of text": (lines([f'"Mazda RX{i}"' for i in range(N)], texts(A), CLAIMS, sep=" ", head=['"Loss" "carb"']), {"Loss": floats(A), "carb": CLAIMS},
                                      [f"Mazda RX{i}" for i in range(N)]),
@@ -132,6 +133,11 @@ READ = {
     "names padded in quotes": (lines(texts(A), texts(B), sep=";", head=['"A       "', '"  net loss "']), {"A": floats(A), "net loss": floats(B)}),
     "years as padded names": (lines(["AT", "BE", "BG", "CH"] * 6, texts(A, 1), texts(B, 1), sep="\t", head=["geo\\TIME_PERIOD", "2019 ", "2020 "]),
                               {"2019": floats(A, 1), "2020": floats(B, 1)}, ["AT", "BE", "BG", "CH"] * 6),
+    "keys with commas in a tab-separated file": (lines([f"A,NR,C{i}" for i in range(N)], [t + " " for t in texts(A)], [t + " " for t in texts(B)], sep="\t",
+                                                       head=["freq,unit,geo\\TIME_PERIOD", "2019 ", "2020 "]),
+                                                 {"2019": floats(A), "2020": floats(B)}, [f"A,NR,C{i}" for i in range(N)]),
+    "apostrophes between thousands, and quotes in a name": (lines(IDS, texts(B), texts([100_000_000, *B[1:]], 2, group="'"), sep=";", head=["policy_id", '"so-called ""loss"""', "Größe"]),
+                                                            {'so-called "loss"': floats(B), "Größe": floats([100_000_000, *B[1:]])}, IDS),
     "dates without names": (lines(["1/31/01", *(f"{d[6:7]}/{d[8:]}/02" for d in DAYS[1:])], texts([6, *A[1:]], 1), texts([7, *B[1:]], 1)),
                             {"f2": floats([6, *A[1:]], 1), "f3": floats([7, *B[1:]], 1)}, ["1/31/01", *(f"{d[6:7]}/{d[8:]}/02" for d in DAYS[1:])]),
     "German dates without names": (lines([f"{d[8:]}.{d[5:7]}.{d[:4]}" for d in DAYS], texts(A, 2, ","), texts(B, 2, ","), sep=";"), {"f2": floats(A), "f3": floats(B)},
@@ -158,7 +164,7 @@ def test_read_right(tmp_path, case):
     assert same(X, columns, *rows), X.reset_index().head(3)
 
 
-def spoilt(at=7, cell="", sep=",", quote='"', **how):
+def spoilt(at, cell, sep=",", **how):
     """fire and hail with another cell in fire on line `at`."""
     fire = texts(A, **how)
     fire[at - 2] = cell
@@ -185,10 +191,14 @@ REFUSED = {
     "a currency's code": (spoilt(8, "EUR 12.50"), "line 8", "fire", "EUR 12.50"),
     "parentheses": (spoilt(10, "(12.50)"), "line 10", "fire", "(12.50)"),
     "every cell in per cent": (lines([t + "%" for t in texts(A)], texts(B), head=["share", "hail"]), "line 2", "share", "487.87%"),
+    "every cell in dollars": (lines([f'"${t}"' for t in texts(CENTS, 2, group=",")], texts(B), head=["fire", "hail"]), "line 2", "fire", "$487.87"),
+    "every cell German in the first column alone": (lines(texts([123_456, *LARGE[1:]], 2, ",", ".", '"'), texts(B), head=["fire", "hail"]), "line "),
+    "every cell German in the last column alone": (lines(texts(B), texts(LARGE, 2, ",", "."), sep="\t", head=["fire", "hail"]), "line "),
     "a provisional mark": (spoilt(8, "12.3 p", "\t"), "line 8", "fire", "12.3 p"),
     "Indian marks": (lines([f'"{k // 100_000},{k // 1000 % 100:02},{k % 1000:03}.50"' for k in LAKHS], texts(B), head=["fire", "hail"]), "line 2", "fire", "12,34,567.50"),
-    "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["a", "b"]), "line 2", "a", AMBIGUOUS[0][0], "decimal=", "thousands="),
-    "three decimals or thousands, tabs": (lines(texts(RATES, 3), CLAIMS, sep="\t", head=["rate", "n"]), "line 2", "rate", say(RATES[0], 3), "decimal=", "thousands="),
+    "three decimals or thousands": (lines(*AMBIGUOUS, sep=";", head=["rate", "spread"]), "line 2", "rate", AMBIGUOUS[0][0], "decimal=", "thousands="),
+    "three decimals or thousands, in quotes": (lines(texts(RATES, 3, ",", quote='"'), CLAIMS, head=["rate", "claims"]), "line 2", "rate", AMBIGUOUS[0][0], "decimal=", "thousands="),
+    "three decimals or thousands, tabs": (lines(texts(RATES, 3), CLAIMS, sep="\t", head=["rate", "claims"]), "line 2", "rate", say(RATES[0], 3), "decimal=", "thousands="),
     "three decimals or thousands, no names": (lines(texts(RATES, 3), texts(RATES[::-1], 3), sep=";"), "line 1", say(RATES[0], 3), "decimal=", "thousands="),
     # identifiers, dates and running numbers that are no labels
     "repeated policy_id": (lines([i // 2 * 7 + 9000 for i in range(N)], texts(A), texts(B), head=["policy_id", "fire", "hail"]), "policy_id", "index=", "columns="),
@@ -213,7 +223,8 @@ REFUSED = {
     "a copyright": (lines(texts(A), texts(B), sep=" ", head=["fire", "hail"]) + "\nCopyright 2023 Kenneth R. French\n", f"line {N + 3}", "Copyright 2023"),
     "a second table": (lines(range(202201, 202201 + 12), texts(A[:12]), texts(B[:12]), head=["", "SMB", "HML"]) + lines(range(202301, 202301 + 12), texts(A[12:]), texts(B[12:]))
                        + "\n Annual Factors: January-December\n" + lines(range(1997, 2020), texts(A[1:]), texts(B[1:]), head=["", "SMB", "HML"]), f"line {N + 3}", "Annual Factors"),
-    "a second table with other columns": (lines(texts(A), texts(B), head=["fire", "hail"]) + "\n" + lines(range(9), texts(A[:9]), texts(B[:9]), CLAIMS[:9], head=["no", "a", "b", "c"]), f"line {N + 3}"),
+    "a second table with other columns": (lines(texts(A), texts(B), head=["fire", "hail"]) + "\n" + lines(range(9), texts(A[:9]), texts(B[:9]), CLAIMS[:9], head=["no", "a", "b", "c"]),
+                                          f"line {N + 3}"),
     # cells that are missing, and signs
     "a point for missing": (spoilt(7, "."), "line 7", "fire", "missing"),
     "an empty cell": (spoilt(8, ""), "line 8", "fire", "missing"),
@@ -268,8 +279,8 @@ def test_marks_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_the_separator_can_be_said(tmp_path):
-    content = lines([f"{a} , x" for a in texts(A)], texts(B), sep=";", head=["fire", "hail"])
-    refused(put(tmp_path, content), "line 2", "fire", "487.87 , x", sep=";")
+    both = put(tmp_path, lines(texts(A), ["6,5 | 8", *texts(B[1:])], sep=";", head=["fire", "hail"]))
+    refused(both, "line 2", "hail", "6,5 | 8", sep=";")
     colons = put(tmp_path, lines(texts(A, 2, ","), texts(B, 2, ","), sep=":", head=["fire", "hail"]))
     assert same(read_losses(colons, sep=":"), LOSSES)
 
@@ -312,13 +323,28 @@ def test_the_report_is_one_line(tmp_path, options, words):
     assert X.equals(read_losses(put(tmp_path, FREMTPL), **options))
 
 
-@pytest.mark.parametrize("content, words", [(READ["labels called IDpol"][0], ["24 rows", "ClaimAmount", "ClaimNb", "IDpol"]), (READ["stations and dates"][0], ["24 rows", "PRCP", "SNOW", "STATION", "DATE"]),
-                                            (READ["separators at the end"][0], ["24 rows", "fire", "hail"])])
-def test_fit_says_what_was_understood(tmp_path, capsys, content, words):
-    assert fit(put(tmp_path, content), tmp_path / "m") == 0
+def test_the_report_is_one_line_whatever_the_names(tmp_path):
+    said = []
+    X = read_losses(put(tmp_path, '"loss\nin EUR","hail"\n' + lines(texts(A), texts(B))), report=said.append)
+    assert X["hail"].tolist() == floats(B) and len(said) == 1 and "\n" not in said[0] and "in EUR" in said[0]
+
+
+@pytest.mark.parametrize("case, words", [("labels called IDpol", ["ClaimAmount", "ClaimNb", "IDpol"]), ("stations and dates", ["PRCP", "SNOW", "STATION", "DATE"]),
+                                         ("separators at the end", ["fire", "hail"])])
+def test_fit_says_what_was_understood(tmp_path, capsys, case, words):
+    path = put(tmp_path, READ[case][0])
+    assert fit(path, tmp_path / "m") == 0
     out = capsys.readouterr().out.splitlines()
-    assert any(all(w in line for w in words) for line in out), out
-    assert fit(put(tmp_path, content), tmp_path / "m", "--quiet") == 0 and capsys.readouterr().out == ""
+    assert any(all(w in line for w in ["24 rows", *words]) for line in out), out
+    assert fit(path, tmp_path / "m", "--quiet") == 0 and capsys.readouterr().out == ""
+
+
+def test_parquet_is_no_exception(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"IDpol": TWICE, "fire": floats(A), "region": ["R82", "R22"] * 12, "hail": floats(B)}).to_parquet(path, index=False)
+    refused(path, "IDpol", "region", "index=", "columns=")
+    assert same(read_losses(path, columns=["fire", "hail"], index=["IDpol"]), LOSSES, TWICE)
+    assert same(read_losses(path, index=["IDpol", "region"]), LOSSES, list(zip(map(str, TWICE), ["R82", "R22"] * 12)))
 
 
 # Above the table
@@ -330,7 +356,8 @@ ABOVE = {
               + lines(range(199801, 199801 + 12), texts(A[6:18]), texts(B[6:18])) + lines(range(199901, 199901 + 6), texts(A[18:]), texts(B[18:])), ["SMB", "HML"], 4),
     "prose without commas": ("Emissions of the year\nas reported\n" + lines(texts(A), texts(B), CLAIMS, sep="\t", head=["a", "b", "c"]), ["a", "b", "c"], 3),
     "a title and a blank line": ("Schäden 2023;;\n;;\n" + lines(DAYS, texts(A, 2, ","), texts(B, 2, ","), sep=";", head=["Datum", "Feuer", "Hagel"]), ["Feuer", "Hagel"], 3),
-    "a URL": ("https://www.CryptoDataDownload.com\n" + lines(range(1_704_067_200, 1_704_067_200 + 86_400 * N, 86_400), DAYS, ["BTC/USD"] * N, texts(A), texts(B), head=["unix", "date", "symbol", "open", "close"]),
+    "a URL": ("https://www.CryptoDataDownload.com\n" + lines(range(1_704_067_200, 1_704_067_200 + 86_400 * N, 86_400), DAYS, ["BTC/USD"] * N, texts(A), texts(B),
+                                                             head=["unix", "date", "symbol", "open", "close"]),
               ["open", "close"], 2),
     "comments": ("# station 42, in mm\n# missing: none\n" + lines(DAYS, texts(A), texts(B), head=["date", "rain", "snow"]), ["rain", "snow"], 3),
     "a comment before names": ("# date  rain\n" + lines(texts(A), texts(B), sep=" ", head=["rain", "snow"]), ["rain", "snow"], 2),
@@ -340,7 +367,8 @@ ABOVE = {
     "two header rows, no index": ("fire;fire;hail\ngross;net;gross\n" + lines(texts(A, 2, ","), texts(C, 2, ","), texts(B, 2, ","), sep=";"), None, 3),
     "units": ("date,wind,gust\n,m/s,m/s\n" + lines(DAYS, texts(A), texts(B)), None, 3),
     "units in brackets": ("fire;hail\n[EUR];[EUR]\n" + lines(texts(A, 2, ","), texts(B, 2, ","), sep=";"), None, 3),
-    "units of a river": ("# U.S. Geological Survey\n# retrieved: 2024-02-01\nagency_cd\tdatetime\t1_00060\t2_00065\n5s\t20d\t14n\t14n\n" + lines(["USGS"] * N, DAYS, texts(A), texts(B), sep="\t"), None, 5),
+    "units of a river": ("# U.S. Geological Survey\n# retrieved: 2024-02-01\nagency_cd\tdatetime\t1_00060\t2_00065\n5s\t20d\t14n\t14n\n"
+                         + lines(["USGS"] * N, DAYS, texts(A), texts(B), sep="\t"), None, 5),
     "a statistical office": (';BBK01.A;BBK01.B\n"";Zinsen auf Einlagen;Zinsen auf Kredite\nEinheit;%;%\nDimension;Eins;Eins\nStand vom;29.01.2024 10:00:00 Uhr;29.01.2024 10:00:00 Uhr\n'
                              + lines(DAYS, texts(A, 2, ","), texts(B, 2, ","), sep=";"), None, 6),
 }
@@ -350,7 +378,9 @@ ABOVE = {
 def test_lines_above_the_table(tmp_path, case):
     """Refused with the lines to skip; with them skipped, one row of names is left, or none."""
     content, names, start = ABOVE[case]
-    path, cells = put(tmp_path, content), [re.split(";" if ";" in content else "[,\t ]", l) for l in content.splitlines()]
+    path, rows = put(tmp_path, content), content.splitlines()
+    sep = next(s for s in "\t;, " if s in rows[-1])
+    cells = [row.split(sep) for row in rows]
     message = refused(path, "skip_rows=")
     skip = int(re.search(r"skip[_-]rows[= ](\d+)", message)[1])
     said, likely = set(map(int, re.findall(r"\bline (\d+)", message))), {start, start + 1} if names else set(range(1, start + 1))
@@ -404,9 +434,12 @@ def test_a_missing_cell_costs_no_column(tmp_path):
         assert "drop the column" not in refused(put(tmp_path, spoilt(7, mark)), "line 7", "fire", "missing")
 
 
+WIDE = [column() for _ in range(24)]
+
+
 @pytest.mark.parametrize("cell", ["-1.5", ".", "12%", "abc"])
 def test_all_bad_columns_are_named_at_once(tmp_path, cell):
-    wide = [texts(column()) for _ in range(24)]
+    wide = [texts(ks) for ks in WIDE]
     for j, x in enumerate(wide): x[j % 5] = cell
     good = texts(A)
     message = refused(put(tmp_path, lines(good, *wide, head=["fire", *(f"c{j}" for j in range(24))])), "24", "c0", "c1")
@@ -479,19 +512,13 @@ def fit(path, folder, *more):
     return main(["fit", str(path), "--out", str(folder), "--epochs", "1", "--model", "vae", *more, "--param", "compile=false", "encoder=[4]", "decoder=[4]"])
 
 
-WORD = r"\"[^\"]*\"|'[^']*'|[,.](?=\s)|[^\s)\]`;:,]+"
-PROSE_GOES_ON = r"(?!(?:or|to|and|if|for|as|so|says?|where|when|which|that|the|makes?|reads?|takes?|keeps?|labels?|is|are|with|on|in)\b)"
-DELETE = r"delete (?:it|(?:this|that) line|(?:the )?line (\d+))( and (?:what|all|everything|the lines?|those|whatever)\b[\w ]*)?"
-
-
 def advice(err):
     """(arguments to add, line to delete, whether what follows goes with it): the first that a message offers."""
-    cut, option = re.search(DELETE, err), re.search(rf"--([a-z-]+) ((?:{WORD})(?: {PROSE_GOES_ON}(?:{WORD}))*)", err)
-    if cut and not (option and option.start() < cut.start()):
-        return [], int(cut[1] or re.search(r"\bline (\d+)", err)[1]), bool(cut[2])
-    assert option, f"no advice: {err}"
-    values = shlex.split(option[2])
-    return ["--" + option[1], *values[:-1], values[-1].rstrip(".") or "."], None, False
+    word = r"(?:'[^']*'|[^\s')]+)"
+    option, cut = re.search(rf"\((--[a-z-]+(?: {word})+)\)", err), re.search(r"delete line (\d+)( and what follows)?", err)
+    assert option or cut, f"no advice: {err}"
+    if cut and not (option and option.start() < cut.start()): return [], int(cut[1]), bool(cut[2])
+    return shlex.split(option[1]), None, False
 
 
 def month(i):
@@ -499,7 +526,7 @@ def month(i):
 
 
 SIGNED = [[("-" if (i + j) % 3 == 0 else "") + t for i, t in enumerate(texts(k, 4))] for j, k in enumerate((A, B))]
-STORY = {       # content, encoding, the columns of the model, its rows
+STORY = {       # content, encoding, the columns of the model
     "a URL": (ABOVE["a URL"][0], "utf-8", ["open", "close"]),
     "three header rows": (ABOVE["three header rows"][0], "utf-8", ["f2", "f3", "f4", "f5", "f6"]),
     "prose": (ABOVE["prose"][0], "utf-8", ["SMB", "HML"]),
@@ -543,6 +570,19 @@ def test_the_message_followed_to_the_letter(tmp_path, capsys, case):
     assert report and re.search(rf"\b{N} rows\b", report[0]), out
 
 
+@pytest.mark.parametrize("case, options", [("repeated policy_id", ["--index", "policy_id"]), ("latin-1", ["--encoding", "latin-1", "--sep", ";", "--decimal", ","]),
+                                           ("comments", ["--skip-rows", "2"]), ("two kinds of labels", ["--columns", "fire", "hail"]),
+                                           ("a year and its quarters", ["--columns", "Year", "hail"])])
+def test_what_was_fitted_is_scored_with_the_same_options(tmp_path, capsys, case, options):
+    """They speak of the real rows: what `sample` has written needs none."""
+    content, encoding, columns = STORY[case]
+    real, fake = put(tmp_path, content, encoding=encoding), tmp_path / "fake.csv"
+    assert fit(real, tmp_path / "m", *options) == 0
+    assert main(["sample", str(tmp_path / "m"), "-n", "30", "--out", str(fake), "--quiet"]) == 0
+    for more in ([], ["--train", str(real)]):
+        assert main(["score", str(real), str(fake), "--reps", "1", "--quiet", *more, *options]) == 0, capsys.readouterr().err
+
+
 # Thirty conventions
 
 def convention(**how):
@@ -550,32 +590,36 @@ def convention(**how):
 
 
 CONVENTIONS = {
-    "plain": convention(), "everything quoted": convention(quote="all"), "Windows": convention(end="\r\n", encoding="utf-8-sig"), "thousands commas": convention(group=","),
+    "plain": convention(), "everything quoted": convention(quote="all"), "Windows": convention(end="\r\n", encoding="utf-8-sig"),
+    "thousands commas": convention(group=","),
     "thousands commas, tabs": convention(sep="\t", group=",", suffix=".tsv"), "pipes": convention(sep="|", end="\r\n"), "blank after comma": convention(pad=" "), "no names": convention(header=False),
     "commas at the end": convention(tail=","), "gzip": convention(suffix=".csv.gz"), "exponents": convention(style="exponents"), "aligned": convention(style="aligned", sep=" ", quote="never", suffix=".dat"),
     "R write.table": convention(sep=" ", quote="names", rows="R", suffix=".txt"), "R write.table, no row names": convention(sep=" ", quote="names", suffix=".txt"),
     "R write.csv": convention(quote="names", rows="names"), "R write.csv2": convention(sep=";", mark=",", quote="names", rows="split"), "pandas": convention(rows="running"),
-    "pandas, dates": convention(rows="dates"), "stations and dates": convention(rows="stations"), "dates as numbers": convention(sep=";", rows="ymd"), "policies": convention(rows="policies", group="'", sep=";"),
+    "pandas, dates": convention(rows="dates"), "stations and dates": convention(rows="stations"), "dates as numbers": convention(sep=";", rows="ymd"),
+    "policies": convention(rows="policies", group="'", sep=";"),
     "German": convention(sep=";", mark=",", rows="German dates"), "German with points": convention(sep=";", mark=",", group=".", first="sep=;\r\n", end="\r\n"),
-    "German in quotes": convention(mark=",", group=".", quote="all"), "French": convention(sep=";", mark=",", group="\u202f", header=False), "Excel's Unicode text": convention(sep="\t", mark=",", group="\xa0", encoding="utf-16", end="\r\n", suffix=".txt"),
+    "German in quotes": convention(mark=",", group=".", quote="all"), "French": convention(sep=";", mark=",", group="\u202f", header=False),
+    "Excel's Unicode text": convention(sep="\t", mark=",", group="\xa0", encoding="utf-16", end="\r\n", suffix=".txt"),
     "Swiss": convention(sep="\t", group="’", suffix=".tab"),
     # these cannot be read without being told, or not at all
     "latin-1": convention(sep=";", mark=",", encoding="latin-1"), "unquoted decimal commas": convention(mark=",", quote="never"), "Indian": convention(group="lakh"),
 }
 UNREADABLE = {"unquoted decimal commas", "Indian"}
-NAMES = ["fire", "hail", "storm", "Größe", "net loss", "Paid", "x.1", "alae, net", "claims", "Wasser", "loss (EUR)", 'so-called "loss"']
+NAMES = ["fire", "Größe", "storm", "hail", "net loss", "Paid", "x.1", "alae, net", "claims", "Wasser", "loss (EUR)", 'so-called "loss"']
 
 
 @st.composite
 def drawn(draw):
-    """(names, decimals and numbers of each column): sizes, decimals and ties of all sorts."""
+    """(names, decimals and numbers of each column): sizes, decimals and ties of all sorts; some as hard as can be, where three digits follow each mark."""
     n, d = draw(st.integers(20, 32)), draw(st.integers(2, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2 ** 32 - 1)))
-    columns = []
+    columns, common = [], draw(st.sampled_from([None, None, 0, 3]))
     for _ in range(d):
         decimals, size = draw(st.sampled_from([2, 2, 2, 0, 0, 1, 3, 4])), draw(st.sampled_from([1, 2, 3, 3, 4, 5, 6, 7]))
-        ks = np.floor(10 ** (rng.uniform(-1, size, n) + decimals)).astype(int)
-        special = draw(st.lists(st.sampled_from([0, 1, 10 ** decimals, 1000 * 10 ** decimals, 999_999 * 10 ** decimals, 10 ** (decimals + 6), 2020 * 10 ** decimals]), max_size=3))
+        if common is not None: decimals, size = common, 6 - common
+        ks = np.floor(10 ** (rng.uniform(0 if common else -1, size, n) + decimals)).astype(int)
+        special = [] if common is not None else draw(st.lists(st.sampled_from([0, 1, 10 ** decimals, 1000 * 10 ** decimals, 999_999 * 10 ** decimals, 10 ** (decimals + 6), 2020 * 10 ** decimals]), max_size=3))
         ks[:len(special)] = special
         how = draw(st.sampled_from(["as drawn", "as drawn", "as drawn", "sorted", "shuffled"]))
         columns.append((decimals, (np.sort(ks) if how == "sorted" else rng.permutation(ks) if how == "shuffled" else ks).tolist()))
@@ -648,7 +692,7 @@ def outcome(path, how, table, **options):
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_a_table_in_any_convention_is_read_or_refused(tmp_path, full, name):
-    @settings(max_examples=400 if full else 12, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(max_examples=300 if full else 8, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(drawn())
     def check(table):
         outcome(tmp_path / "t", CONVENTIONS[name], table)
@@ -662,7 +706,6 @@ def test_ordinary_tables_are_read_in_most_conventions(tmp_path):
         if errors: refusals[name] = errors[0]
     print(*(f"{name}: {error}" for name, error in refusals.items()), sep="\n")
     assert len(CONVENTIONS) == 30 and len(CONVENTIONS) - len(refusals) >= 24, refusals
-    assert UNREADABLE | {"latin-1"} == set(refusals), refusals
 
 
 @pytest.mark.parametrize("name", sorted(set(CONVENTIONS) - UNREADABLE))
