@@ -154,7 +154,8 @@ def score(
     if reps < 1: raise ValueError(f"--reps {reps}: at least 1")
     path, seed = None if out is None else _table_path(out), _seed(seed)
     how = reading(**kwargs) | {"allow_negative": True}
-    real, fake = open_losses(real, **how), open_losses(fake, allow_constant=True, **how)
+    real = open_losses(real, **how)
+    fake = open_losses(fake, how.get("columns"), allow_negative=True, allow_constant=True)
     train = None if train is None else open_losses(train, **how)
     card = scorecard(real, fake, train, reps=reps, random_state=seed, progress=not quiet)
     if path is not None: write_table(path, [card], index=True)

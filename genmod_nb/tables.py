@@ -346,12 +346,6 @@ def _text(path, encoding=None):
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 # %% ../nbs/20_tables.ipynb #rd000003
-def _separator(lines):
-    "The separator that CleverCSV finds in some lines; a comma, if none"
-    try: found = clevercsv.Sniffer().sniff("\n".join(lines), delimiters=",;\t| ")
-    except clevercsv.exceptions.Error: found = None
-    return (found and found.delimiter) or ","
-
 def _records(lines, sep, before):
     "Yield (line, cells) of every line that is not blank, after so many lines"
     if sep == " ":                                      # any number of blanks, but not in quotes
@@ -376,17 +370,30 @@ def _quote(cells, sep):
     text = sep.join(cells)
     return repr(text if len(text) < 60 else text[:57] + "...")
 
+# %% ../nbs/20_tables.ipynb #rd000036
+def _numeric(rows):
+    "How many cells the rows of numbers have, and which of their columns hold numbers"
+    counts = [len(r) for _, r in rows if _like(r).any()]
+    if not counts: return 0, np.zeros(0, bool)
+    width = max(set(counts), key=lambda w: (counts.count(w), w))
+    full = [r for _, r in rows if len(r) == width]
+    like, given = np.array([_like(r) for r in full]), np.array([_given(r) for r in full])
+    return width, (like.sum(0) > 0) & (like.sum(0) >= given.sum(0) / 2)
+
+def _separator(lines):
+    "What separates the cells of some lines; a comma, if nothing does"
+    count = lambda sep: _numeric(list(_records(lines, sep, 0)))[1].sum()
+    try: found = clevercsv.Sniffer().sniff("\n".join(lines), delimiters=",;\t| ")
+    except clevercsv.exceptions.Error: found = None
+    if found and found.delimiter and count(found.delimiter): return found.delimiter
+    return max(",;\t| ", key=count)
+
 # %% ../nbs/20_tables.ipynb #rd000008
 def _layout(rows, sep):
     """The names above a table (None without), the place of its first row, its number of columns.
 
     Raises `ValueError`, which says what to skip, if more than one row of names stands there."""
-    counts = [len(r) for _, r in rows if _like(r).any()]
-    if not counts: return rows[0][1], 1, len(rows[0][1])
-    width = max(set(counts), key=lambda w: (counts.count(w), w))
-    full = [r for _, r in rows if len(r) == width]
-    like, given = np.array([_like(r) for r in full]), np.array([_given(r) for r in full])
-    numeric = (like.sum(0) > 0) & (like.sum(0) >= given.sum(0) / 2)
+    width, numeric = _numeric(rows)
     enough = lambda like, given: like.any() and 2 * like.sum() >= given.sum()
     data = [len(r) == width and enough(_like(r)[numeric], _given(r)[numeric]) for _, r in rows]
     if not any(data): return rows[0][1], 1, len(rows[0][1])
@@ -708,9 +715,10 @@ def _check_missing(texts, index):
 def _understood(n, X, losses, labels):
     "One line about what a table was taken for"
     left = [c for c in X if c not in losses and c not in labels]
-    return "; ".join([f"{n} rows of {', '.join(losses)}"]
-                     + [f"labelled by {', '.join(labels)}"] * bool(labels)
-                     + [f"left out: {', '.join(left)}"] * bool(left))
+    named = lambda columns: ", ".join(" ".join(str(c).split()) for c in columns)
+    return "; ".join([f"{n} rows of {named(losses)}"]
+                     + [f"labelled by {named(labels)}"] * bool(labels)
+                     + [f"left out: {named(left)}"] * bool(left))
 
 def _losses(X, texts, losses, labels, report, checks):
     "The checked table of losses among some columns, labelled by others"
