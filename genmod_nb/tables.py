@@ -16,7 +16,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 import pyarrow
-import pyarrow.dataset, pyarrow.parquet
+import pyarrow.csv, pyarrow.dataset, pyarrow.parquet
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, islice
@@ -465,7 +465,8 @@ def _cells(path, sep=None, encoding=None, skip_rows=None):
     records = _records(lines, sep, skip_rows)
     head = list(islice(records, HEAD))
     names, k, width = _layout(head, sep)
-    X = _body(chain(head[k:], records), width, sep)
+    X = _plain(lines, head[k:], width, sep, skip_rows)
+    if X is None: X = _body(chain(head[k:], records), width, sep)
     quoted = len(X) and lines[X.index[0] - skip_rows - 1].lstrip()[:1] == '"'
     X.columns, blank = _names(X, names, sep, quoted or sep != ",")
     empty = [c for c in blank if X[c].eq("").all()]          # where a separator ends each line
@@ -508,6 +509,27 @@ def _names(X, names, sep, sure):
     other = "column {}" if names else "f{}"
     full = [c or other.format(j + 1) for j, c in enumerate([*names, *[""] * (width - len(names))])]
     return full, [c for c in full if c not in names]
+
+# %% ../nbs/20_tables.ipynb #rd000039
+def _plain(lines, head, width, sep, before):
+    "The rows of a long and plain table, as `_body` returns them; None if it is not plain"
+    if len(head) < HEAD // 2 or sep == " ": return None
+    start = head[0][0] - before - 1
+    text = "\n".join(lines[start:]).rstrip("\n")
+    if '"' in text: return None
+    names = [str(j) for j in range(width)]
+    as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()),
+                                         strings_can_be_null=False)
+    try:
+        table = pyarrow.csv.read_csv(
+            pyarrow.BufferReader(text.encode()), convert_options=as_text,
+            read_options=pyarrow.csv.ReadOptions(column_names=names),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=sep, quote_char=False))
+    except pyarrow.ArrowInvalid: return None
+    if table.num_rows != text.count("\n") + 1: return None              # a blank line
+    X = table.to_pandas().set_axis(range(width), axis=1).astype(str)
+    X.index = pd.RangeIndex(head[0][0], head[0][0] + len(X))
+    return X.apply(lambda x: x.str.strip()) if " " in text else X
 
 # %% ../nbs/20_tables.ipynb #rd000015
 GROUPS = {",": ",", ".": "[.]", "'": "['’]", " ": "[ \u00a0\u2009\u202f]"}     # thousands marks
