@@ -185,6 +185,7 @@ REFUSED = {
     "two surplus cells on one line": (lines(texts(A), texts(B), head=["a", "b"]) + "1.5,2.5,3.5,4.5\n", f"line {N + 2}"),
     "one surplus cell on one line": (lines(texts(A[:9]), texts(B[:9]), head=["a", "b"]) + "1.5,2.5,3.5\n" + lines(texts(A), texts(B)), "line 11"),
     "a cell too few": (lines(texts(A[:9]), texts(B[:9]), C[:9], head=["a", "b", "c"]) + "1.5,2.5\n" + lines(texts(A), texts(B), C), "line 11"),
+    "a name too few, and a separator at the end": (lines(range(1, N + 1), texts(A), texts(B), [""] * N, head=["fire", "hail", ""]),),
     "percent": (spoilt(6, "12.5%"), "line 6", "fire", "12.5%"),
     "currency": (spoilt(8, "$120.50"), "line 8", "fire", "$120.50"),
     "euros": (spoilt(8, "120,50 €", ";", mark=","), "line 8", "fire", "120,50 €"),
@@ -261,6 +262,21 @@ def test_thousands_that_disagree(tmp_path, sign):
     fire = texts(LARGE, 2, group=sign)
     fire[3] = "123456.78"
     refused(put(tmp_path, lines(fire, texts(B), sep=";", head=["fire", "hail"])), "line 5", "fire", "123456.78")
+
+
+@pytest.mark.parametrize("content, columns, rows", [
+    (lines(texts(RATES, 4, ","), texts(HAIL, 2, ","), sep=" "), {"f1": floats(RATES, 4), "f2": floats(HAIL)}, None),
+    (lines(texts(HAIL, 2, ","), texts(C, 2, ","), WHOLE, sep=" "), {"f1": floats(HAIL), "f2": floats(C), "f3": WHOLE}, None),
+    (lines(range(1, N + 1), texts(WHOLE, 0, ",", "\u202f"), texts(C, 4, ",", "\u202f"), sep="\t", head=['"alae, net"\t"storm"']), {"alae, net": WHOLE, "storm": floats(C, 4)}, range(1, N + 1)),
+], ids=["two columns", "whole numbers last", "tabs below a comma"])
+def test_cells_that_hold_another_separator_are_no_reason_to_leave_columns_out(tmp_path, content, columns, rows):
+    path = put(tmp_path, content)
+    try:
+        X = read_losses(path)
+    except ValueError as error:
+        assert "sep=" in str(error) and "columns=" not in str(error), error
+    else:
+        assert same(X, columns, rows)
 
 
 # What the user says
