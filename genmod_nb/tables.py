@@ -571,7 +571,7 @@ def _convention(X, sep, decimal=None, thousands=None):
     odd = {way: {c: x[~_fits(x, *way)] for c, x in given.items()} for way in ways}
     count = {way: sum(map(len, cells.values())) for way, cells in odd.items()}
     best = min(ways, key=count.get)
-    if count[best]: _unread(X, odd[best], best[0])
+    if count[best]: _unread(X, odd[best], best[0], sep)
     for way in (w for w in ways if w != best and not count[w]):
         for c, x in X.items():
             one, other = _values(x, *best), _values(x, *way)
@@ -588,7 +588,7 @@ HINTS = {r".*[%‰]": "take the sign off, and write the unit into the name",
          r".*[$€£¥]|.*\d\s*[A-Z]{3}$|[A-Z]{3}\s*\d": "take the currency off",
          r"[(]": "write a negative number with a minus"}
 
-def _unread(X, odd, decimal):
+def _unread(X, odd, decimal, sep):
     "Raise the error about texts that are no numbers, in all columns at once"
     lacks = {c: x[x.isin(MISSING)] for c, x in X.items()}
     odd = {c: x if len(x) else lacks[c] for c, x in odd.items() if len(x) or len(lacks[c])}
@@ -599,7 +599,12 @@ def _unread(X, odd, decimal):
     rest, sound = X.index[X.index >= first], [c for c in X if c not in odd]
     if 2 * len(rest) < len(X) and all(rest.isin(x.index).all() for x in odd.values()):
         hints.append(f"if the table ends before it, delete line {first} and what follows")
-    if len(sound) > 1: hints.append(f"give {_option('columns', *sound)} to leave it out")
+    texts = "\n".join(x.iloc[0] for x in odd.values())
+    other = [s for s in ";\t| ," if s != sep and re.search(rf"\d{re.escape(s)}[\d,.+-]", texts)]
+    if other:
+        named = other[0].replace("\t", r"\t")
+        hints.append(f"if {other[0]!r} separates the cells, give {_option('sep', named)}")
+    elif len(sound) > 1: hints.append(f"give {_option('columns', *sound)} to leave it out")
     mark = {".": "point", ",": "comma"}[decimal]
     raise ValueError(f"{'; '.join(where)}{more}: no number with a decimal {mark}, as the others "
                      f"have: {', or '.join(hints) or 'mend the cell or delete the line'}")
@@ -690,9 +695,12 @@ def _split(X, blank, columns, index):
     for c in losses:
         x = X[c]
         if not pd.api.types.is_numeric_dtype(x): odd[c] = f"holds text, such as {x.iloc[0]!r}"
-        elif columns is None and c in blank and not found: odd[c] = "has no name"
+        elif columns is None and c in blank: odd[c] = "has no name"
         elif columns is None and (what := _suspect(c, x)):
             odd[c] = f"looks like {what}, such as {x.iloc[0]:.15g}"
+    if not odd and len(losses) < 2 and found:
+        raise ValueError(f"a table of losses needs at least 2 columns, this one has {losses}, "
+                         f"labelled by {found}")
     if not odd: return losses, found
     rest = [c for c in losses if c not in odd]
     what = "; ".join(f"column '{c}' {text}" for c, text in [*odd.items()][:5])
