@@ -261,7 +261,7 @@ def novelty(
     """Return how far generated rows are from the training rows, against held-out rows.
 
     Distances are Euclidean, in Gaussian scores of the training margins (standard deviations):
-    medians, or the means of @eq-novelty-ties where a quarter of the held-out rows are copies."""
+    medians, or means with one row more where a quarter of the held-out rows are copies."""
     with about("train"): train = random_rows(train)
     names, (_, test) = _names(train), _pair(train, test, names=("train", "test"))
     train, fake = _pair(train, fake, names=("train", "fake"))
@@ -299,6 +299,15 @@ def _floor(real, n, train, names, reps, rng, progress):
     return pd.DataFrame(rows, columns=columns, dtype=float)
 
 # %% ../nbs/01_metrics.ipynb #8197e08b
+def _limits(real, fake, train, names, reps, random_state, progress):
+    "Mean and 95 % quantile of the floor, and of the training floor if there are training rows"
+    n, floors, columns = min(len(real), len(fake)), {"floor": None}, {}
+    if train is not None: floors["training"] = train
+    for name, rows in floors.items():
+        floor = _floor(real, n, rows, names, reps, check_random_state(random_state), progress)
+        columns |= {name: floor.mean(), f"{name}_95": floor.quantile(0.95)}
+    return pd.DataFrame(columns)
+
 def _scores(real, fake, train, names, random_state):
     "Every score of two samples"
     values = _distances(real, fake, names, random_state)
@@ -342,15 +351,11 @@ def scorecard(
     values = pd.DataFrame([_scores(*two, train, names, seed) for two, seed in zip(drawn, seeds)])
     card = pd.DataFrame({"value": values.mean()})
     if not full: card["error"] = values.sem()
-    n, floors = min(map(len, drawn[0])), {"floor": None}
-    if train is not None: floors["training"] = train
-    for name, rows in floors.items():
-        floor = _floor(drawn[0][0], n, rows, names, reps, check_random_state(random_state),
-                       progress)
-        card[name], card[f"{name}_95"] = floor.mean(), floor.quantile(0.95)
+    limits = _limits(*drawn[0], train, names, reps, random_state, progress)
+    card = card.join(limits)
     met = (card.value <= card.floor_95).astype(object).where(card.floor_95.notna())
     card.insert(card.columns.get_loc("floor_95") + 1, "met", met)
-    ideal = dict.fromkeys(floor, "the floor")
+    ideal = dict.fromkeys(limits.index, "the floor")
     ideal |= dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5",
                   novelty_ratio="1", novelty_copies="0")
     card["ideal"] = [ideal[k] for k in card.index]

@@ -404,7 +404,7 @@ def serial_correlation(
     return _correlation(rankdata(x[1:]), rankdata(x[:-1]))
 
 def _beyond_trend(x):
-    "@eq-steps; 0 for a column that is sorted, up to one step in twenty"
+    "The autoregression left beside a trend; 0 for a column sorted up to one step in twenty"
     steps = np.diff(rankdata(x))
     up, down = (steps > 0).sum(), (steps < 0).sum()
     if min(up, down) <= 0.05 * (up + down): return 0.0
@@ -437,7 +437,7 @@ def _holds(t, A, c, ticks, free, d):
     "Is column t made up of A with coefficients c, of which some are free, and not by accident?"
     (n, k), left = A.shape, t - A @ c
     room = 0.5 * (ticks[-1] + np.abs(c) @ ticks[:-1]) * (1 + 1e-6)
-    share = 3 if k > 1 and (np.abs(c) == 1).all() else 1 / 3 if free > 1 else 1
+    share = 8 if k > 1 and (c == 1).all() else 1 / 3 if free > 1 else 1
     most = share * EXACT * np.abs(t - t.mean()).mean()
     if free >= n or np.abs(left).max() > room or np.sqrt(left @ left / (n - free)) > most: return False
     order = np.sort(t)
@@ -491,7 +491,7 @@ def sum_columns(
     usual = np.flatnonzero((size > 1e-90) & (size < 1e90) & (A.std(0) > 0))
     if n < d + 5 or len(usual) < 2: return {}
     R = np.corrcoef(A[:, usual], rowvar=False) + 1e-12 * np.eye(len(usual))
-    left = list(usual[1 / np.diag(np.linalg.inv(R)) < 1e-3])
+    left = list(usual[1 / np.diag(np.linalg.inv(R)) < 1e-2])
     ticks, found = {j: _tick(A[:, j]) for j in left}, {}
     order = sorted(left, key=lambda j: ((A[:, j] ** 2).mean(), -j))
     for signed, j in [(False, j) for j in order] + [(True, j) for j in left[::-1]]:

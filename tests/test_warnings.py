@@ -128,7 +128,7 @@ ALL = dict(fire=1, hail=1, storm=1, theft=1)
 SUMS = {"total": (lambda: total(parts()), {"total": ALL}), "of two": (lambda: parts().assign(t=lambda X: X.fire + X.theft), {"t": dict(fire=1, theft=1)}),
         "first": (lambda: total(parts()).iloc[:, ::-1], {"total": ALL}), "heavy tails": (lambda: total(parts(sd=2.5)), {"total": ALL}),
         "rounded after": (lambda: total(parts()).round(1), {"total": ALL}), "to whole": (lambda: total(parts()).round(0), {"total": ALL}),
-        "to a hundredth of 0.02": (lambda: total(parts() / 5000).round(4), {"total": ALL}), "rounded before": (lambda: total(parts().round(0)), {"total": ALL}),
+        "to a hundredth of 0.02": (lambda: total(parts() / 5000).round(4), {"total": ALL}), "to a thousandth of 0.02": (lambda: total(simulate_losses(720, 0)).round(3), {"total": dict(f1=1, f2=1, f3=1, f4=1)}), "rounded before": (lambda: total(parts().round(0)), {"total": ALL}),
         "one column rounded": (lambda: total(parts()).round({"total": -1}), {"total": ALL}), "truncated": (lambda: np.floor(parts().assign(t=lambda X: X.fire + X.theft)), {"t": dict(fire=1, theft=1)}),
         "single precision": (lambda: total(parts().astype(np.float32)).astype(float), {"total": ALL}), "a small part": (lambda: total(parts().assign(hail=lambda X: X.hail / 1000)), {"total": ALL}),
         "nested": (lambda: nested(parts()), {"nature": dict(hail=1, storm=1), "total": ALL}), "two subtotals": (
