@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 from .tables import (as_table, check_count, check_losses, check_seed, dressed, matched,
-                              table_shape)
+                              table_shape, warn_of_table)
 from .data import FAKE, REAL, SIGNED, LossLaw, Margins, refit, snapshot
 from .gan import GAN, WGANGP
 from .lars import LARS
@@ -68,6 +68,7 @@ class Baseline(DensityMixin, BaseEstimator):
     def _train(self, X):
         self._validate_params()
         table = self._check(X, fitting=True)
+        warn_of_table(X)
         self.margins_ = Margins(self.margins).fit(table)
         self._learn(self.margins_.transform(table))
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LARGE', 'ROUNDING', 'PACKED', 'MARKS', 'MISSING', 'SIGNS', 'LIKE', 'LINE', 'HEAD', 'GROUPS', 'HINTS', 'IDENTITY',
-           'NUMBERING', 'CALENDAR', 'THINGS', 'check_seed', 'check_count', 'as_table', 'whole', 'frame_kind', 'dressed',
-           'about', 'differences', 'matched', 'check_order', 'named', 'numbers', 'is_constant', 'check_losses',
-           'read_losses', 'give_back_memory', 'keep_memory', 'is_large', 'table_shape', 'pieces', 'random_rows',
+           'NUMBERING', 'CALENDAR', 'THINGS', 'SERIAL', 'CHANCE', 'EXACT', 'check_seed', 'check_count', 'as_table',
+           'whole', 'frame_kind', 'dressed', 'about', 'differences', 'matched', 'check_order', 'named', 'numbers',
+           'is_constant', 'check_losses', 'read_losses', 'serial_correlation', 'path_columns', 'sum_columns',
+           'warn_of_table', 'give_back_memory', 'keep_memory', 'is_large', 'table_shape', 'pieces', 'random_rows',
            'is_litter', 'open_losses', 'whole_file', 'write_table']
 
 # %% ../nbs/20_tables.ipynb #4c5a64f9
@@ -807,6 +808,148 @@ def read_losses(
         return _losses(X, texts, *_split(X, blank, columns, index), report, checks)
     except Exception as e:      # what a parser raises on a damaged file is anybody's guess
         raise ValueError(f"{path}: {e}") from e
+
+# %% ../nbs/20_tables.ipynb #b8a1c002
+from scipy.optimize import nnls
+from scipy.stats import norm, rankdata
+
+# %% ../nbs/20_tables.ipynb #b8a1c003
+SERIAL = 0.5      # lag-1 rank correlation from which on rows are said to follow each other
+CHANCE = 1e-3     # share of tables of independent rows that may be said to
+
+def _correlation(a, b):
+    "Pearson's correlation; 0 where one of the two is constant"
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else 0.0
+
+def serial_correlation(
+    x, # numbers in the order of their rows, shape (n,)
+) -> float: # in [-1, 1]
+    "Return the rank correlation (Spearman's) of each number with the next one"
+    x = np.asarray(x)
+    return _correlation(rankdata(x[1:]), rankdata(x[:-1]))
+
+def _beyond_trend(x):
+    "The autoregression left beside a trend; 0 for a column sorted up to one step in twenty"
+    steps = np.diff(rankdata(x))
+    up, down = (steps > 0).sum(), (steps < 0).sum()
+    if min(up, down) <= 0.05 * (up + down): return 0.0
+    return 1 + 2 * _correlation(steps[1:], steps[:-1])
+
+def path_columns(
+    X, # a table of finite numbers with names, its rows in their order
+) -> pd.Series: # lag-1 rank correlations by column; empty for rows that are no path
+    "Return the columns by which the rows follow each other"
+    n, d = X.shape
+    if n < 3: return pd.Series(dtype=float)
+    z = norm.isf(CHANCE / d)
+    near = pd.Series({c: serial_correlation(x) for c, x in X.items()})
+    near = near[near > max(SERIAL, z / np.sqrt(n - 1))]
+    own = pd.Series({c: _beyond_trend(X[c]) for c in near.index}, dtype=float)
+    return near[own > max(SERIAL / 2, z * np.sqrt(2 / n))]
+
+# %% ../nbs/20_tables.ipynb #b8a1c006
+EXACT = 0.01      # of a column's mean absolute deviation: what a combination may leave over
+
+def _tick(x):
+    "The step that all cells are multiples of; a ten-millionth of the largest if there is none"
+    size = np.abs(x).max()
+    steps = np.r_[np.diff(np.unique(x)).min(), 10 ** (np.floor(np.log10(size)) - np.arange(8.0))]
+    for step in np.sort(steps[steps > 1e-7 * size])[::-1]:
+        if np.abs(x / step - np.round(x / step)).max() < 1e-3: return step
+    return 1e-7 * size
+
+def _holds(t, A, c, ticks, free, d):
+    "Is column t made up of A with coefficients c, of which some are free, and not by accident?"
+    (n, k), left = A.shape, t - A @ c
+    room = 0.5 * (ticks[-1] + np.abs(c) @ ticks[:-1]) * (1 + 1e-6)
+    share = 8 if k > 1 and (c == 1).all() else 1 / 3 if free > 1 else 1
+    most = share * EXACT * np.abs(t - t.mean()).mean()
+    if free >= n or np.abs(left).max() > room or np.sqrt(left @ left / (n - free)) > most: return False
+    order = np.sort(t)
+    near = np.searchsorted(order, t + room, "right") - np.searchsorted(order, t - room)
+    return bool(d + 2 * k + (n - free) * np.log2(near.mean() / n) < -20)
+
+def _solve(t, A, ticks, signed, d):
+    "The coefficients that make up t, whole or an average's or of few digits; None if none do"
+    k, size = A.shape[1], np.sqrt((A ** 2).mean(0))
+    if not k: return None
+    c = np.linalg.lstsq(A / size, t, rcond=None)[0] / size
+    tries = [(np.round(c), 0)] if np.abs(c).max() < 10 else []
+    if not signed:
+        tries += [(np.full(k, 1 / k), 0)]
+        tries += [(np.array([float(f"{v:.{g}g}") for v in c]), k) for g in range(1, 17)]
+    return next((c for c, free in tries if _holds(t, A, c, ticks, free, d)), None)
+
+# %% ../nbs/20_tables.ipynb #b8a1c007
+def _parts_of(t, A, ticks, signed, d):
+    "(columns of A, coefficients) that make up t, as few as will do; None if none do"
+    size = np.sqrt((A ** 2).mean(0))
+    try: c = nnls(np.hstack([A, -A] if signed else [A]) / np.tile(size, 1 + signed), t)[0]
+    except RuntimeError: return None            # it has not converged
+    share = c.reshape(1 + signed, -1).max(0) / size * np.abs(A).max(0)
+    kept = [j for j in np.argsort(share) if share[j] > ticks[-1]]
+    solve = lambda kept: _solve(t, A[:, kept], ticks[[*kept, -1]], signed, d)
+    if (best := solve(kept)) is None: return None
+    for j in list(kept):
+        fewer = [i for i in kept if i != j]
+        if (c := solve(fewer)) is not None: kept, best = fewer, c
+    return [(j, v) for j, v in sorted(zip(kept, best)) if v]
+
+def _told(parts):
+    "A combination, {column: coefficient}, in words"
+    names, c = ", ".join(f"'{name}'" for name in parts), np.array(list(parts.values()))
+    if (c == 1).all(): return f"{'the sum' if len(c) > 1 else 'a copy'} of {names}"
+    if len(c) > 1 and np.allclose(c, 1 / len(c)): return f"the average of {names}"
+    terms = [f"{'+' if v > 0 else '-'} " + (f"{abs(v):.6g} × " if abs(v) != 1 else "") + f"'{name}'"
+             for name, v in sorted(parts.items(), key=lambda part: part[1] < 0)]
+    return " ".join(terms).removeprefix("+ ")
+
+# %% ../nbs/20_tables.ipynb #b8a1c008
+@np.errstate(all="ignore")
+def sum_columns(
+    X, # a table of finite numbers with names
+) -> dict: # {column: {other column: coefficient}}
+    "Return the columns that are sums, multiples or averages of others, or other combinations"
+    X = X.iloc[::-(-len(X) // 5000)]            # so many rows settle it
+    A, (n, d) = X.to_numpy(np.float64), X.shape
+    size = np.abs(A).max(0)
+    usual = np.flatnonzero((size > 1e-90) & (size < 1e90) & (A.std(0) > 0))
+    if n < d + 5 or len(usual) < 2: return {}
+    R = np.corrcoef(A[:, usual], rowvar=False) + 1e-12 * np.eye(len(usual))
+    left = list(usual[1 / np.diag(np.linalg.inv(R)) < 1e-2])
+    ticks, found = {j: _tick(A[:, j]) for j in left}, {}
+    order = sorted(left, key=lambda j: ((A[:, j] ** 2).mean(), -j))
+    for signed, j in [(False, j) for j in order] + [(True, j) for j in left[::-1]]:
+        others = [i for i in left if i != j]
+        if j not in left or not others: continue
+        steps = np.array([ticks[i] for i in [*others, j]])
+        parts = _parts_of(A[:, j], A[:, others], steps, signed, d)
+        if not parts: continue
+        parts = {others[i]: float(v) for i, v in parts}
+        (i, v), alone = next(iter(parts.items())), len(parts) == 1
+        if alone and len(f"{1 / v:.6g}") < len(f"{v:.6g}") - 2:     # 1.08 before 0.925926
+            j, parts = i, {j: float(f"{1 / v:.6g}")}
+        found[X.columns[j]] = {X.columns[i]: v for i, v in parts.items()}
+        left.remove(j)
+    return found
+
+# %% ../nbs/20_tables.ipynb #b8a1c011
+def warn_of_table(
+    X, # the table that is fitted, checked
+):
+    "Warn of rows that follow each other, and of columns that others make up"
+    X = named(next(pieces(X)))
+    path, sums = path_columns(X.head(100_000)), sum_columns(X)
+    if len(path):
+        warnings.warn("rows look serially dependent (lag-1 rank correlation "
+                      f"{path.max():.2f} in '{path.idxmax()}'): this package models rows, not "
+                      "paths; did you mean the changes?", stacklevel=4)
+    if sums:
+        told = "; ".join(f"column '{c}' is {_told(parts)}" for c, parts in sums.items())
+        out, back = ("it out", "it") if len(sums) == 1 else ("them out", "them")
+        warnings.warn(f"{told}: leave {out} and add {back} back to what is drawn", stacklevel=4)
 
 # %% ../nbs/20_tables.ipynb #5e4ba26f
 def give_back_memory():

@@ -43,7 +43,8 @@ from tqdm.auto import tqdm
 import genmod_nb
 from .tables import (as_table, check_count, check_losses, check_order, check_seed, dressed,
                               frame_kind, give_back_memory, is_large, is_litter, keep_memory,
-                              pieces, random_rows, table_shape, whole, write_table)
+                              pieces, random_rows, table_shape, warn_of_table, whole,
+                              write_table)
 from .data import MARGINS, SIGNED, Margins, refit, snapshot
 
 # %% ../nbs/02_training.ipynb #23448662
@@ -1048,6 +1049,7 @@ def fit(self: Generator,
 def _train(self: Generator, X, checkpoint):
     "Fit a model that has no fit"
     member = self._prepare(X)
+    warn_of_table(X)
     place = None if checkpoint is None else Checkpoint(checkpoint, _key(self, X, "checkpoint"))
     warm = compiled_file(member.shape, 1, "step 0").exists()
     path, why = choose_path(self.max_epochs * member.rounds, 1, 1, warm, self.compile)
@@ -1357,6 +1359,7 @@ def _tables(models, X):
     # What one model finds in a table, all models with the same margins would find
     for model, X in {(id(X), m.margins): (m, X) for m, X in zip(models, tables)}.values():
         _summary(clone(model), X)
+    for X in distinct(tables)[0]: warn_of_table(X)
     return tables
 
 def _stored(store, models, tables, indices):

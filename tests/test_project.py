@@ -148,5 +148,5 @@ def test_own_table_commands_run(tmp_path):
     rows = {n: len((tmp_path / f"{n}.csv").read_text().splitlines()) - 1 for n in ("claims", "train", "heldout", "generated")}
     assert rows == {"claims": 899, "train": 599, "heldout": 300, "generated": 300}
     scores = pd.read_csv(tmp_path / "scores.csv", index_col="score")
-    assert scores.value["anderson_darling"] < scores.floor_95["anderson_darling"] and scores.value["novelty_copies"] == 0
+    assert scores.value["anderson_darling"] < scores.training_95["anderson_darling"] and scores.value["novelty_copies"] == 0
     assert "kendall_error" in done.stdout and load(tmp_path / "model").get_params()["members"] == 2
