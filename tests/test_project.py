@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 BASH = re.compile(r"```bash\n(.+?)```", flags=re.S)
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 NUMBERED = [n for n in NOTEBOOKS if n.stem[:2].isdigit()]
-# lowest first: the tables, which have a room in the machine room; then as the chapters are numbered
-ORDER = {n.stem[3:]: -1 if n.stem == "20_tables" else int(n.stem[:2]) for n in NUMBERED}
+LOWEST = ["21_dialect", "20_tables"]        # of the machine room; then as the chapters are numbered
+ORDER = {n.stem[3:]: LOWEST.index(n.stem) - 9 if n.stem in LOWEST else int(n.stem[:2]) for n in NUMBERED}
 
 
 def cells(path, kind):
