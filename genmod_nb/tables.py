@@ -717,6 +717,7 @@ def is_litter(
     names = r"\.ds_store|\._.*|\.localized|\.directory|(eh)?thumbs\.db|desktop\.ini|icon\r"
     return bool(re.fullmatch(names, path.name, re.IGNORECASE)) and path.is_file()
 
+# %% ../nbs/20_tables.ipynb #6f8010ce
 def open_losses(
     path,         # a file as `read_losses` takes it, or a folder of parquet files
     columns=None, # names of the losses, as for `read_losses`
