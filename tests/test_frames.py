@@ -156,7 +156,7 @@ def test_names_that_are_numbers_come_back_from_files(tmp_path, capsys, names, wh
         X.to_csv(path, index=real == "index.csv")
     status, err = main(["score", str(path), str(tmp_path / f"x.{fake}"), "--reps", "1", "--quiet"]), capsys.readouterr().err
     if names == [0, 1, 2] and whole and real == "csv":          # names of counts, or counts?
-        assert status == 2 and "line 1, '0, 1, 2', may hold names or numbers" in err
+        assert status == 2 and "line 1, '0,1,2', may hold names or numbers" in err
     else:
         assert status == 0, err
 

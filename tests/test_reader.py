@@ -730,3 +730,128 @@ def test_a_convention_that_is_told_is_read(tmp_path, name):
     told = dict(decimal=how.mark, encoding=how.encoding) | ({"sep": how.sep} if how.style != "aligned" else {}) | ({"thousands": how.group} if how.group else {})
     for seed in range(3):
         assert outcome(tmp_path / "t", how, ordinary(seed), **told) == ""
+
+
+# Files like those of public sources, each of which a more trusting reader takes for something else
+
+R = range(N)
+XY = [f"{i * 37 % 101}.5,{i * 53 % 97}.25" for i in R]
+
+
+def dated(extra="", at=None, cell=None, mark=None):
+    """date,x,y, with one line more or one cell changed."""
+    rows = [f"{d},{xy}" for d, xy in zip(DAYS, XY)]
+    if at is not None: rows[at] = cell
+    return "date,x,y\n" + "\n".join(rows) + "\n" + extra
+
+
+def beside(name, values):
+    """A column at the end of two losses."""
+    return f"x,y,{name}\n" + "".join(f"{xy},{v}\n" for xy, v in zip(XY, values, strict=True))
+
+
+STAMPS = pd.date_range("2024-01-22", periods=N, freq="37h")
+BUSINESS = pd.bdate_range("2024-01-22", periods=N)
+SERIALS = [(d - pd.Timestamp("1899-12-30")).days for d in BUSINESS]
+TRIED = {
+    "years above amounts": ("country,1990,2000,2010\n" + "".join(f"C{i},{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "read"),
+    "quantiles above fractions": ("region,0.5,0.9,0.99\n" + "".join(f"C{i},{xy},{i * 29 % 89}.5\n" for i, xy in enumerate(XY)), "read"),
+    "return periods": ("10,50,100\n" + "".join(f"{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "line 1"),
+    "a word and years": ("premium,2019,2020\n" + "".join(f"{xy},{i * 29 % 89}.75\n" for i, xy in enumerate(XY)), "read"),
+    "percentages as names": ("region,5%,50%,95%\n" + "".join(f"C{i},{xy},{i * 29 % 89}.5\n" for i, xy in enumerate(XY)), "read"),
+    "a decimal comma after a date": ("Date,Loss\n" + "".join(f"{d},{100 + i * 37 % 101},{10 + i * 53 % 89}\n" for i, d in enumerate(DAYS)), "line 2"),
+    "a rounded total by its label": ("region,loss,ratio\n" + "".join(f"C{i},{xy}\n" for i, xy in enumerate(XY)) + "Total,1200,0.381\n", f"line {N + 2}"),
+    "two lines of summaries": ("region,loss,ratio\n" + "".join(f"C{i},{xy}\n" for i, xy in enumerate(XY)) + "Total,33000,0.381\nAverage,50,0.4\n", f"line {N + 2}"),
+    "a subtotal": ("region,loss,ratio\n" + "".join(f"{'2010 Total' if i == 9 else f'C{i}'},{xy}\n" for i, xy in enumerate(XY)), "line 11"),
+    "hours": (beside("MESS_DATUM", STAMPS.strftime("%Y%m%d%H")), "MESS_DATUM"),
+    "minutes": (beside("stamp", STAMPS.strftime("%Y%m%d%H%M")), "stamp"),
+    "serial days": (beside("Datum", SERIALS), "Datum"),
+    "weeks": (beside("epi", [202430 + i for i in R][:N]), "epi"),
+    "quarters": (beside("TIME", [10 * (2018 + i // 4) + 1 + i % 4 for i in R]), "TIME"),
+    "decimal years": (beside("decimal date", [f"{2001 + (i + 0.5) / 12:.4f}" for i in R]), "decimal date"),
+    "times of day": (beside("time", [100 * (i % 24) + (i * 7) % 60 for i in R]), "time"),
+    "two-digit years": (beside("day", STAMPS.strftime("%y%m%d")), "day"),
+    "days first": (beside("d", STAMPS.strftime("%d%m%Y")), "'d'"),
+    "irregular stamps": (beside("t", np.cumsum(np.r_[1_704_067_200_123, rng.integers(1, 90_000, N - 1)])), "'t'"),
+    "building years": (beside("YearBuilt", rng.permutation(range(1950, 1950 + 3 * N, 3))), "YearBuilt"),
+    "claim years in German": (beside("Schadenjahr", rng.integers(2001, 2023, N)), "Schadenjahr"),
+    "months in German": (beside("Monat", rng.integers(1, 13, N)), "Monat"),
+    "days of the week": (beside("day_of_week", rng.integers(0, 7, N)), "day_of_week"),
+    "contract numbers in German": (beside("Vertragsnummer", IDS), "Vertragsnummer"),
+    "postcodes": (beside("PLZ", [f"{1067 + 411 * i:05d}" for i in R]), "PLZ"),
+    "nines for missing": ("date,temp,slp\n" + "".join(f"{d},{i * 37 % 41}.5,{'9999.9' if i % 5 == 2 else f'10{i * 53 % 30:02}.2'}\n" for i, d in enumerate(DAYS)), "slp", "9999.9", "missing"),
+    "a comment at the end": (dated("# gap, 1, 2\n"), f"line {N + 2}"),
+    "a row commented out": (dated(at=5, cell="#2024-01-27,1.5,2.5"), "line 7"),
+    "an open quote": ("d,x,y\n" + "".join(f"{chr(34) * (i in (5, 9))}n{i},{xy}\n" for i, xy in enumerate(XY)), "quote"),
+    "rupees": ("date,paid,x,y\n" + "".join(f"{d},₹{100 + i}.5,{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "paid", "₹100.5"),
+    "kroner": ("date,paid,x,y\n" + "".join(f"{d},kr {100 + i}.5,{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "paid", "kr 100.5"),
+    "Excel's formulas": ("date,paid,x,y\n" + "".join(f"{d},=\"{100 + i}.5\",{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "paid"),
+    "mostly dashes": ("date,a,x,y\n" + "".join(f"{d},{'---' if i < 15 else f'{i * i % 37}.5'},{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "'a'", "missing"),
+    "a first row of missing cells": (dated(at=0, cell="2024-01-22,,"), "line 2", "missing"),
+    "an empty column": ("date,x,y,notes\n" + "".join(f"{d},{xy},\n" for d, xy in zip(DAYS, XY)), "notes", "--columns x y"),
+    "a constant column": ("date,x,y,site\n" + "".join(f"{d},{xy},7\n" for d, xy in zip(DAYS, XY)), "site", "--columns x y"),
+    "the Met Office": ("Aberporth\nLocation 224100E 252100N\nSite closed\n   yyyy  mm   tmax    rain\n              degC      mm\n"
+                       + "".join(f"   {1990 + i // 12}  {i % 12 + 1}   {i * 37 % 23}.5   {i * 53 % 97}.2\n" for i in R), "skip_rows=5"),
+    "numpy's header": ("# fire hail\n" + "".join(xy.replace(",", " ") + "\n" for xy in XY), "skip_rows=1"),
+    "the World Bank": ('"Data Source","World Development Indicators",\n\n"Last Updated Date","2024-06-28",\n\n' + '"Country Name","Country Code","2001","2002","2003",\n'
+                       + "".join(f'"Land {i}","L{i}","{xy.split(",")[0]}","{xy.split(",")[1]}","{i * 29 % 89}.5",\n' for i, xy in enumerate(XY)), "skip_rows=4"),
+    "many comments": ("# some words about it\n" * 80 + dated(), "skip_rows=80"),
+    "aligned, with one tab": ("d\tx   y\n" + "".join(f"{i}.5\t{xy.replace(',', '   ')}\n" for i, xy in enumerate(XY)), "read or sep="),
+}
+
+
+@pytest.mark.parametrize("case", TRIED)
+def test_files_like_those_of_public_sources(tmp_path, case):
+    content, *words = TRIED[case]
+    path = put(tmp_path, content)
+    if words == ["read or sep="]:
+        try: assert read_losses(path).shape == (N, 3)
+        except ValueError as e: assert "sep=" in str(e)
+    elif words == ["read"]:
+        head, *rows = [line.split(",") for line in content.splitlines()]
+        X = read_losses(path)
+        assert same(X, {name: [float(r[j]) for r in rows] for j, name in enumerate(head) if j or head[0] == "premium"}, None if head[0] == "premium" else [r[0] for r in rows])
+    else:
+        refused(path, *words)
+
+
+LABELS = [("uuid", [f"17040672001234{567890 + i * 30977}" for i in R]), ("policy_id", [f"{11 + 7 * i:06d}" for i in R]), ("id", [f"{17040672001234560 + i}99" for i in R])]
+
+
+def test_a_panel_is_labelled_by_both_of_its_keys(tmp_path):
+    X = read_losses(put(tmp_path, "firm,t,x,y\n" + "".join(f"{'abcd'[i // 6]},{i % 6},{xy}\n" for i, xy in enumerate(XY))))
+    assert list(X) == ["x", "y"] and labels(X) == [("abcd"[i // 6], str(i % 6)) for i in R]
+    refused(put(tmp_path, beside("t", [i % 6 for i in R])), "'t'", "index=")
+
+
+@pytest.mark.parametrize("name, ids", LABELS)
+def test_labels_are_as_they_are_written(tmp_path, name, ids):
+    X = read_losses(put(tmp_path, f"{name},x,y\n" + "".join(f"{i},{xy}\n" for i, xy in zip(ids, XY))))
+    assert [str(i) for i in X.index] == ids and list(X) == ["x", "y"]
+
+
+@pytest.mark.parametrize("name, x", [("Paid to date", rng.integers(1000, 90_000, N)), ("Claims/Day", rng.integers(1, 30, N)), ("claims per month", rng.integers(1, 12, N)),
+                                     ("Number", rng.integers(0, 5000, N)), ("Damage Index", rng.integers(1, 400, N)), ("wait_time", rng.integers(100, 999, N)), ("yearly", rng.integers(1850, 2050, N)),
+                                     ("candidates", rng.integers(20_000, 60_000, N)), ("valid", np.sort(rng.integers(0, 9, N))), ("mmx", rng.integers(1, 12, N))])
+def test_honest_columns_with_suspicious_names(tmp_path, name, x):
+    for columns in ([name, "x", "y"], ["x", "y", name]):
+        values = {name: x.tolist(), "x": [float(xy.split(",")[0]) for xy in XY], "y": [float(xy.split(",")[1]) for xy in XY]}
+        content = ",".join(columns) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in zip(*(values[c] for c in columns)))
+        assert same(read_losses(put(tmp_path, content)), {c: list(map(float, values[c])) for c in columns})
+
+
+@pytest.mark.parametrize("options, word", [(dict(columns=["x", "y"], index=["x"]), "both"), (dict(thousands="."), "line 2"), (dict(encoding=5), "encoding"), (dict(encoding="utf-16-le"), "2 columns")])
+def test_options_that_do_not_fit(tmp_path, options, word):
+    with pytest.raises(ValueError, match=word) as error:
+        read_losses(put(tmp_path, dated()), **options)
+    assert not re.search("object has no|not in index|empty sequence|must be str", str(error.value))
+
+
+def test_a_long_file_is_read_as_a_short_one(tmp_path):
+    long = dated().splitlines()[:1] + [f"{d},{XY[i % N]}" for i, d in enumerate(pd.date_range("2000-01-01", periods=700).strftime("%Y-%m-%d"))]
+    for change in (lambda l: l + "\t", lambda l: l.replace(",", ", "), lambda l: l + "\xa0"):
+        X = read_losses(put(tmp_path, "\n".join([long[0], *map(change, long[1:])])))
+        assert X.shape == (700, 2) and X.x.iloc[0] == 0.5
+    refused(put(tmp_path, "\n".join(long) + "\n# gap, 1, 2\n"), "line 702")
+    assert len(read_losses(put(tmp_path, "\n".join(long) + "\n,,\n"))) == 700
+    refused(put(tmp_path, "\n".join([*long[:300], "2000-10-27,1.5", *long[300:]])), "line 301")
