@@ -153,7 +153,8 @@ def _counts(rows, numeric, sep):
     if not first[0] and all(r[0] == str(i) for i, r in enumerate(body)): return True  # by pandas
     shapes = [_shape(r, numeric) for r in body]
     if shapes[0] and all(s == shapes[0] for s in shapes):        # such as dates: also above them?
-        return _shape(first, numeric) != shapes[0]
+        if _shape(first, numeric) != shapes[0]: return True
+        if "9" in "".join(shapes[0]): return False
     whole = all(r[j].isdecimal() for r in body for j in plain if r[j] not in MISSING)
     years = len(steps) == len(plain) > 1 and 1800 <= steps[0] < steps[-1] <= 2100
     counts = len(steps) == len(plain) and bool((np.diff(steps) == 1).all())

@@ -755,6 +755,8 @@ BUSINESS = pd.bdate_range("2024-01-22", periods=N)
 SERIALS = [(d - pd.Timestamp("1899-12-30")).days for d in BUSINESS]
 TRIED = {
     "years above amounts": ("country,1990,2000,2010\n" + "".join(f"C{i},{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "read"),
+    "years above the amounts of countries": ("country,1990,2000,2010\n" + "".join(f"{a}{b},{1000 + 37 * ord(a) * ord(b) % 977},{2500 + ord(a) * ord(b) % 83},{700 + 53 * ord(b) % 91}\n"
+                                                                                     for a in "ABCD" for b in "EFGHIJ"), "line 1", "skip_rows=1"),
     "quantiles above fractions": ("region,0.5,0.9,0.99\n" + "".join(f"C{i},{xy},{i * 29 % 89}.5\n" for i, xy in enumerate(XY)), "read"),
     "return periods": ("10,50,100\n" + "".join(f"{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "line 1"),
     "a word and years": ("premium,2019,2020\n" + "".join(f"{xy},{i * 29 % 89}.75\n" for i, xy in enumerate(XY)), "read"),
