@@ -468,9 +468,9 @@ def _check_labels(texts):
             raise ValueError(f"line {rows[0]}, column '{c}': {x[rows[0]]!r} looks like a total or "
                              f"a mean of other rows: delete line {rows[0]}")
 
-def _read_parquet(path):
-    "A parquet file as a DataFrame, its columns of numbers as float64"
-    X = pd.read_parquet(path).rename(columns=str)
+def _of_numbers(X):
+    "A DataFrame with its names as text and its columns of numbers as float64"
+    X = X.rename(columns=str)
     _check_names(X)
     read = {c: _number(x) for c, x in X.items()}
     return X.assign(**{c: x for c, x in read.items() if isinstance(x, pd.Series)})
@@ -550,7 +550,7 @@ def read_losses(
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
     suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
     try:
-        if suffix in (".parquet", ".pq"): X, blank, texts = _read_parquet(path), [], None
+        if suffix in (".parquet", ".pq"): X, blank, texts = _of_numbers(pd.read_parquet(path)), [], None
         elif suffix in (".csv", ".tsv", ".tab", ".txt", ".dat"):
             X, blank, texts = read_csv(path, columns, index, sep, decimal, thousands, encoding,
                                         skip_rows)
@@ -807,8 +807,7 @@ def open_losses(
 
 def _of_losses(data, columns, index, report):
     "The `Dataset` of those columns that hold losses"
-    head = data.head(HEAD).to_pandas().rename(columns=str)
-    _check_names(head)
+    head = _of_numbers(data.head(HEAD).to_pandas())
     losses, labels = _split(head, [], columns, index)
     if report: report(_understood(data.count_rows(), head, losses, labels))
     if list(head) == losses: return data

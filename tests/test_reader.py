@@ -857,3 +857,22 @@ def test_a_long_file_is_read_as_a_short_one(tmp_path):
     refused(put(tmp_path, "\n".join(long) + "\n# gap, 1, 2\n"), "line 702")
     assert len(read_losses(put(tmp_path, "\n".join(long) + "\n,,\n"))) == 700
     refused(put(tmp_path, "\n".join([*long[:300], "2000-10-27,1.5", *long[300:]])), "line 301")
+
+
+def test_a_large_table_is_asked_the_same(tmp_path, monkeypatch):
+    """Of a parquet file that is only opened, the first rows tell which columns are losses."""
+    from genmod_nb import tables as room
+    from genmod_nb.evaluation import Independent
+    monkeypatch.setattr(room, "LARGE", 100)
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"fire": rng.random(300), "policy_id": pd.array(np.arange(300) // 2, dtype="Int64"), "hail": rng.random(300), "region": ["n", "s", None] * 100})
+    X.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="policy_id.*region.*index=.*columns="):
+        room.open_losses(tmp_path / "t.parquet")
+    said = []
+    data = room.open_losses(tmp_path / "t.parquet", columns=["hail", "fire"], report=said.append)
+    assert data.schema.names == ["hail", "fire"] and list(Independent().fit(data).sample(3)) == ["hail", "fire"]
+    assert said == ["300 rows of hail, fire; left out: policy_id, region"]
+    data = room.open_losses(tmp_path / "t.parquet", index=["policy_id", "region"])
+    assert data.schema.names == ["fire", "hail"] and len(list(room.pieces(data, 100))) == 3
+
