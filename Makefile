@@ -13,7 +13,7 @@ ENV    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 help:
 	@echo "make report   run every notebook on the real table, build the book, print the headline table"
 	@echo "make test     run every notebook's cells as tests, then tests/"
-	@echo "make faults   kill workers, fill disks, send 100,000 bad inputs and ten million rows (about half an hour)"
+	@echo "make faults   kill workers, fill disks, send 100,000 bad inputs and ten million rows (about an hour)"
 	@echo "make docs     build the book from the stored outputs (with Quarto where it is installed)"
 	@echo "make export   write genmod_nb/ from the notebooks, and clean them"
 	@echo "make clean    remove everything that was built"
@@ -44,7 +44,7 @@ test: $(STAMP) $(KATEX)
 
 faults: $(STAMP)
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py \
-	  tests/test_margins.py tests/test_threads.py
+	  tests/test_margins.py tests/test_threads.py tests/test_reader.py
 
 docs: $(STAMP) $(KATEX)
 	@# _proc/ is made anew: nbdev would take what it processed last time, though the reference depends on the modules too
