@@ -71,9 +71,9 @@ def _model(kind, params):
 # %% ../nbs/10_cli.ipynb #c11read1
 def reading(
     columns: Param("names of the losses (default: all columns that do not label the rows)",
-                   str, nargs="+") = None,
+                   str, nargs="+", action="extend") = None,
     index: Param("names of what labels the rows, or nothing for none (default: found at the left)",
-                 str, nargs="*") = None,
+                 str, nargs="*", action="extend") = None,
     sep: Param("what separates the cells (default: found)", str) = None,
     decimal: Param("decimal mark, . or , (default: the one that fits)", str) = None,
     thousands: Param("thousands mark, one of , . ' and a blank (default: the one that fits)",

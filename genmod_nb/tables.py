@@ -316,7 +316,7 @@ def _check_marks(X, lines=None):
     for c, x in X.items():
         for value, rest in ((x.min(), x[x > x.min()].abs()), (x.max(), x[x < x.max()].abs())):
             nines = re.fullmatch(r"-?99+(\.9+)?|-9\.9+", f"{value:.15g}") and len(rest)
-            if nines and (x == value).sum() > 1 and (value < 0 or value > 5 * rest.max()):
+            if nines and (x == value).sum() > 1 and (value < 0 or value > 5 * rest.max() > 0):
                 _refuse({c: x == value}, f"cells of {value:.15g}",
                         "they may mark missing cells; drop those rows or fill them", lines)
 
@@ -330,12 +330,12 @@ def _of_negative(x):
             "take the log-returns first, np.log(prices).diff()")
 
 # %% ../nbs/20_tables.ipynb #rd000021
-IDENTITY = {"id", "ids", "uuid", "guid", "idx", "pk"}
-NUMBERING = {"number", "no", "nr", "num", "nummer", "key", "code", "index", "row", "zip", "plz",
-             "fips", "#"}
-CALENDAR = {(1800, 2100): "year yr jahr annee année", (1, 12): "month monat mois mm",
-            (1, 53): "week kw", (0, 31): "day tag jour dd weekday", (1, 4): "quarter quartal",
-            (0, 24): "hour stunde heure hh", (20_000, 60_000): "date datum zeit tag day",
+IDENTITY = {"id", "ids", "uuid", "guid", "idx", "pk", "zip", "plz", "fips", "geoid", "postcode"}
+NUMBERING = {"number", "no", "nr", "num", "nummer", "key", "index", "row", "ref", "#"}
+CALENDAR = {(1800, 2100): "year yr jahr annee année ay uy dy iyear", (1, 366): "doy",
+            (1, 12): "month monat mois mm mo mth", (1, 53): "week wk",
+            (0, 31): "day tag jour dd dy weekday", (1, 4): "quarter quartal qtr",
+            (0, 24): "hour stunde heure hh hr", (20_000, 60_000): "date datum zeit tag day",
             (1e8, 1e19): "time zeit timestamp unix epoch date datum datetime"}
 THINGS = "policy|claim|customer|client|record|row|account|contract|loss|event|station|trade|user"
 
@@ -343,7 +343,9 @@ def _words(name):
     "The words of a name: 'PolicyID', 'policy_id', 'IDpol' and 'policyid' all have an 'id'"
     name = re.sub(r"^ID(?=[a-z])", "id_", name)
     name = re.sub(rf"(?i)({THINGS})(id|no|nr|number)$", r"\1_\2", name)
-    name = re.sub(r"(?i)(?<=[a-z]{3})(year|jahr|monat|datum|nummer|nr)$", r"_\1", name)
+    ends = "year|jahr|monat|datum|nummer|nr|code|fips|zip"
+    name = re.sub(rf"(?i)(?<=[a-z]{{2}})({ends})$", r"_\1", name)
+    name = re.sub(r"(?i)\d+ ?_?day", "", name)                # the largest of one day, or of five
     name = re.sub(r"^(year|jahr)(?!ly|s|lich)(?=[a-z])", r"\1_", name)
     return [w.lower() for w in re.findall(r"[A-ZÄÖÜÉ]+(?![a-z])|[A-ZÄÖÜÉ]?[a-zäöüßéèû]+|#", name)]
 
@@ -372,31 +374,38 @@ def _is_running(x):
     whole, up = (x % 1 == 0).all(), (steps > 0).all() or (steps < 0).all()
     even = order[0] > 0 and np.allclose(order, order[0], rtol=1e-6, atol=0)
     if even and (whole or up): return True
-    if not whole: return bool(up and np.ptp(steps) < 0.3 * np.abs(np.median(steps)))
+    if not whole: return bool(up and np.ptp(steps) < 0.12 * np.abs(np.median(steps)))
     again = (x[1:] == x.min()) & (steps < 0)
+    on = (steps == 1).sum()
     return bool(again.any() and ((steps == 1) | (steps == 0) | again).all()
-                and (steps == 1).sum() >= 2 * again.sum())
+                and on >= 2 * again.sum() and on >= (steps == 0).sum())
 
 # %% ../nbs/20_tables.ipynb #rd000022
 def _suspect(
-    name, # of a column
-    x,    # its numbers
+    name,   # of a column
+    x,      # its numbers
+    beside=(), # the names of all columns: ID is a state beside IL and IN
 ): # "an identifier", "a date" or "a running number"; None if it looks like losses
     "What a column of numbers looks like that holds no losses"
-    x, words = x[np.isfinite(x)].to_numpy(np.float64), _words(str(name))
+    x = x.to_numpy(np.float64, na_value=np.nan)
+    x, states = x[np.isfinite(x)], sum(bool(re.fullmatch("[A-Z]{2}", str(c))) for c in beside) > 2
     if len(x) < 5: return None
+    words = [] if states and len(str(name)) == 2 else _words(str(name))
     whole, clear = (x % 1 == 0).all(), not re.search(r"(?i)\bper\b|/|\bto\b|_per_|_to_", str(name))
     for (low, high), known in CALENDAR.items():
         if not clear or not set(words) & set(known.split()): continue
-        if low <= x.min() and x.max() <= high and (whole or low == 1800): return "a date"
+        if low <= x.min() and x.max() <= high and (whole or low in (1800, 20_000)):
+            return "a date"
     if _is_running(x): return "a running number"
     if not whole: return None
     digits = np.floor(np.log10(np.maximum(np.abs(x), 1)))
     alike = digits.min() == digits.max() > 1 or (np.diff(x) > 0).all() or (np.diff(x) < 0).all()
     many = len(np.unique(x)) > max(10, len(x) / 5)
-    if IDENTITY & set(words) or words and words[-1] in NUMBERING and many and alike:
+    if IDENTITY & set(words) or words[-1:] == ["code"]: return "an identifier"
+    if words and words[-1] in NUMBERING and many and alike:
         return "an identifier"
-    clock = words and words[-1] == "time" and clear and (x % 100 < 60).all() and x.max() > 99
+    clock = words[-1:] == ["time"] and clear and (x % 100 < 60).all() and x.max() > 99
+    clock = clock and len(np.unique(x % 100)) > 5
     return "a date" if clock or _are_dates(pd.Series(x)) else None
 
 # %% ../nbs/20_tables.ipynb #rd000024
@@ -407,11 +416,14 @@ def _labels(X, blank):
         number = pd.api.types.is_numeric_dtype(x)
         whole = number and x.notna().all() and bool((x % 1 == 0).all())
         corner = whole and c in blank and not labels
-        odd = corner or whole and _suspect(c, x) and not X[[*labels, c]].duplicated().any()
+        alone = not labels or X[labels].duplicated().any()
+        odd = corner or (whole and alone and _suspect(c, x, X)
+                         and not X[[*labels, c]].duplicated().any())
         if number and not odd: break
         labels.append(c)
     return labels
 
+# %% ../nbs/20_tables.ipynb #rd000045
 def _split(X, blank, columns, index):
     "Which columns are losses, and which label the rows; `ValueError` where that is not clear"
     for name, names in (("columns", columns), ("index", index)):
@@ -425,7 +437,7 @@ def _split(X, blank, columns, index):
         x = X[c]
         if not pd.api.types.is_numeric_dtype(x): odd[c] = f"holds text, such as {x.iloc[0]!r}"
         elif columns is None and c in blank: odd[c] = "has no name"
-        elif columns is None and (what := _suspect(c, x)):
+        elif columns is None and (what := _suspect(c, x, X)):
             odd[c] = f"looks like {what}, such as {x.dropna().iloc[0]:.15g}"
     if not odd and len(losses) < 2 and found:
         raise ValueError(f"a table of losses needs at least 2 columns, this one has {losses}, "
@@ -460,19 +472,24 @@ TOTAL = (r"(?i)\W*(\d{4}\W+)?((grand|sub)?[ -]?totals?|sum|summe|gesamt|insgesam
          r"|average|avg|mean|median|mittel(wert)?|durchschnitt|moyenne|min(imum)?|max(imum)?"
          r"|std\.? ?(dev\.?)?|EU ?\d\d([_ ]\d{4})?)(\W+\d{4})?\W*")
 
-def _check_labels(texts):
+def _check_labels(labels, line="line"):
     "Raise `ValueError` if a row is labelled as the total or the mean of others"
-    for c, x in texts.items():
-        rows = x.index[x.str.fullmatch(TOTAL)]
+    for c, x in labels.items():
+        text = x.astype(str).str
+        ends = pd.Series(range(len(x)), x.index).isin([*range(3), *range(len(x) - 3, len(x))])
+        rows = x.index[text.contains(r"(?i)\btotals?\b") & (ends | text.fullmatch(TOTAL))
+                       | text.fullmatch(TOTAL) & ends]
         if 0 < len(rows) <= max(3, len(x) / 10):
-            raise ValueError(f"line {rows[0]}, column '{c}': {x[rows[0]]!r} looks like a total or "
-                             f"a mean of other rows: delete line {rows[0]}")
+            raise ValueError(f"{line} {rows[0]}, column '{c}': {x[rows[0]]!r} looks like a total "
+                             f"or a mean of other rows: delete {line} {rows[0]}")
 
 def _of_numbers(X):
-    "A DataFrame with its names as text and its columns of numbers as float64"
+    "A DataFrame with its names as text, and numbers that are objects, such as decimals, as float64"
     X = X.rename(columns=str)
     _check_names(X)
-    read = {c: _number(x) for c, x in X.items()}
+    loose = [c for c, x in X.items() if x.dtype == bool or x.dtype == object and not any(
+        isinstance(cell, str) for cell in x)]
+    read = {c: _number(X[c]) for c in loose}
     return X.assign(**{c: x for c, x in read.items() if isinstance(x, pd.Series)})
 
 def _check_missing(texts, index):
@@ -500,10 +517,10 @@ def _losses(X, texts, losses, labels, report, checks):
     if texts is not None:
         whole = {c: texts[c].str.fullmatch("0|[1-9][0-9]{0,17}").all() for c in labels}
         X = X.assign(**{c: texts[c].astype(np.int64) if whole[c] else texts[c] for c in labels})
-        _check_labels(texts)
+        _check_labels(texts[labels])
     else:
-        whole = [c for c in labels if X[c].dtype == np.float64 and (X[c] % 1 == 0).all()]
-        X = X.astype(dict.fromkeys(whole, np.int64))
+        own = X[labels] if isinstance(X.index, pd.RangeIndex) else X.index.to_frame()
+        _check_labels(own.reset_index(drop=True), "row")
     Y = X.set_index(labels) if labels else X if texts is None else X.reset_index(drop=True)
     if texts is not None: _check_missing(texts[losses], Y.index)
     lines = None if texts is None else texts.index
@@ -550,7 +567,8 @@ def read_losses(
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
     suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
     try:
-        if suffix in (".parquet", ".pq"): X, blank, texts = _of_numbers(pd.read_parquet(path)), [], None
+        if suffix in (".parquet", ".pq"):
+            X, blank, texts = _of_numbers(pd.read_parquet(path)), [], None
         elif suffix in (".csv", ".tsv", ".tab", ".txt", ".dat"):
             X, blank, texts = read_csv(path, columns, index, sep, decimal, thousands, encoding,
                                         skip_rows)

@@ -756,7 +756,7 @@ SERIALS = [(d - pd.Timestamp("1899-12-30")).days for d in BUSINESS]
 TRIED = {
     "years above amounts": ("country,1990,2000,2010\n" + "".join(f"C{i},{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "read"),
     "years above the amounts of countries": ("country,1990,2000,2010\n" + "".join(f"{a}{b},{1000 + 37 * ord(a) * ord(b) % 977},{2500 + ord(a) * ord(b) % 83},{700 + 53 * ord(b) % 91}\n"
-                                                                                     for a in "ABCD" for b in "EFGHIJ"), "line 1", "skip_rows=1"),
+                                                                                     for a in "ABCD" for b in "EFGHIJ"), "read"),
     "quantiles above fractions": ("region,0.5,0.9,0.99\n" + "".join(f"C{i},{xy},{i * 29 % 89}.5\n" for i, xy in enumerate(XY)), "read"),
     "return periods": ("10,50,100\n" + "".join(f"{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "line 1"),
     "a word and years": ("premium,2019,2020\n" + "".join(f"{xy},{i * 29 % 89}.75\n" for i, xy in enumerate(XY)), "read"),
@@ -790,6 +790,19 @@ TRIED = {
     "Excel's formulas": ("date,paid,x,y\n" + "".join(f"{d},=\"{100 + i}.5\",{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "paid"),
     "mostly dashes": ("date,a,x,y\n" + "".join(f"{d},{'---' if i < 15 else f'{i * i % 37}.5'},{xy}\n" for i, (d, xy) in enumerate(zip(DAYS, XY))), "line 2", "'a'", "missing"),
     "a first row of missing cells": (dated(at=0, cell="2024-01-22,,"), "line 2", "missing"),
+    "another label above the same": ("New York,12.5,9.25\n" + "".join(f"{'Boston Chicago Denver'.split()[i % 3]},{xy}\n" for i, xy in enumerate(XY[1:])), "rows"),
+    "falling years": ("country,2010,2000,1990\n" + "".join(f"{'Boston Chicago Denver'.split()[i % 3]},{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "read"),
+    "falling years alone": ("2010,2000,1990\n" + "".join(f"{1000 + 37 * i * i % 977},{2500 + 91 * i * i % 883},{700 + 53 * i * i % 991}\n" for i in R), "line 1"),
+    "numbers as R's %g writes them": ("3,4\n0,0\n" + "".join(f"{i * 37 % 101 / 2:g},{i * 53 % 97 / 4:g}\n" for i in R), "line 1"),
+    "sorted and without names": ("".join(f"{a}\t{b}\n" for a, b in zip(sorted(float(xy.split(",")[0]) for xy in XY), sorted(float(xy.split(",")[1]) + 2 for xy in XY))), "rows"),
+    "a loss right of labels": ("place,Rx1day,x,y\n" + "".join(f"Boston{i},{i * 7 % 31},{xy}\n" for i, xy in enumerate(XY)), "read"),
+    "a group code of Schedule P": (beside("GRCODE", [i // 6 * 117 + 43 for i in R]), "GRCODE"),
+    "NASA's months": (beside("MO", rng.integers(1, 13, N)), "'MO'"),
+    "days of the year": (beside("DOY", rng.integers(1, 366, N)), "DOY"),
+    "zip codes of any length": (beside("zipcode", rng.integers(501, 99_999, N)), "zipcode"),
+    "days with hours": (beside("Datum", [f"{45_000 + k / 100:.2f}" for k in rng.integers(0, 90_000, N)]), "Datum"),
+    "a total in words": ("region,loss,ratio\n" + "".join(f"C{i},{xy}\n" for i, xy in enumerate(XY)) + "Total (all regions),1200,0.381\n", f"line {N + 2}"),
+    "a department called Somme": ("dep,x,y\n" + "".join(f"{'Somme' if i == 9 else f'Ain{i}'},{xy}\n" for i, xy in enumerate(XY)), "read"),
     "an empty column": ("date,x,y,notes\n" + "".join(f"{d},{xy},\n" for d, xy in zip(DAYS, XY)), "notes", "--columns x y"),
     "a constant column": ("date,x,y,site\n" + "".join(f"{d},{xy},7\n" for d, xy in zip(DAYS, XY)), "site", "--columns x y"),
     "the Met Office": ("Aberporth\nLocation 224100E 252100N\nSite closed\n   yyyy  mm   tmax    rain\n              degC      mm\n"
@@ -809,6 +822,8 @@ def test_files_like_those_of_public_sources(tmp_path, case):
     if words == ["read or sep="]:
         try: assert read_losses(path).shape == (N, 3)
         except ValueError as e: assert "sep=" in str(e)
+    elif words == ["rows"]:
+        assert len(read_losses(path)) == len(content.splitlines())
     elif words == ["read"]:
         head, *rows = [line.split(",") for line in content.splitlines()]
         X = read_losses(path)
@@ -834,7 +849,9 @@ def test_labels_are_as_they_are_written(tmp_path, name, ids):
 
 @pytest.mark.parametrize("name, x", [("Paid to date", rng.integers(1000, 90_000, N)), ("Claims/Day", rng.integers(1, 30, N)), ("claims per month", rng.integers(1, 12, N)),
                                      ("Number", rng.integers(0, 5000, N)), ("Damage Index", rng.integers(1, 400, N)), ("wait_time", rng.integers(100, 999, N)), ("yearly", rng.integers(1850, 2050, N)),
-                                     ("candidates", rng.integers(20_000, 60_000, N)), ("valid", np.sort(rng.integers(0, 9, N))), ("mmx", rng.integers(1, 12, N))])
+                                     ("candidates", rng.integers(20_000, 60_000, N)), ("max_1_day", rng.integers(3, 31, N)), ("repair_time", rng.integers(2, 20, N) * 50),
+                                     ("flag", np.eye(1, N, 7, dtype=int)[0] + np.eye(1, N, 20, dtype=int)[0]), ("few", np.r_[np.zeros(7, int), 1, 2, np.zeros(N - 9, int)]), ("payout", np.r_[np.zeros(N - 6, int), [999] * 6]),
+                                     ("exposure", np.cumsum(rng.integers(1, 9, N))), ("valid", np.sort(rng.integers(0, 9, N))), ("mmx", rng.integers(1, 12, N))])
 def test_honest_columns_with_suspicious_names(tmp_path, name, x):
     for columns in ([name, "x", "y"], ["x", "y", name]):
         values = {name: x.tolist(), "x": [float(xy.split(",")[0]) for xy in XY], "y": [float(xy.split(",")[1]) for xy in XY]}
@@ -875,4 +892,37 @@ def test_a_large_table_is_asked_the_same(tmp_path, monkeypatch):
     assert said == ["300 rows of hail, fire; left out: policy_id, region"]
     data = room.open_losses(tmp_path / "t.parquet", index=["policy_id", "region"])
     assert data.schema.names == ["fire", "hail"] and len(list(room.pieces(data, 100))) == 3
+
+
+def test_states_are_no_identifiers(tmp_path):
+    content = "ID,IL,IN,NO\n" + "".join(f"{(i * 37) % 211},{xy},{i * i % 19}\n" for i, xy in enumerate(XY))
+    assert list(read_losses(put(tmp_path, content))) == ["ID", "IL", "IN", "NO"]
+
+
+def test_parquet_holds_what_it_says(tmp_path):
+    """Texts stay texts, categories of them too; identifiers keep their digits; a total is seen by its label."""
+    x, y = (np.array([float(xy.split(",")[j]) for xy in XY]) for j in (0, 1))
+    write = lambda **columns: pd.DataFrame(columns).to_parquet(tmp_path / "t.parquet")
+    write(x=x, plz=[f"{1067 + 411 * i:05d}" for i in R], y=y)
+    refused(tmp_path / "t.parquet", "plz", "text", "columns=")
+    write(x=x, kind=pd.Categorical(["7", "21", "3", "4"] * 6), y=y)
+    refused(tmp_path / "t.parquet", "kind")
+    write(x=x, t=[f"{i + 1}_000" for i in R], y=y)
+    refused(tmp_path / "t.parquet", "'t'")
+    write(region=[*(f"C{i}" for i in R[1:]), "Total"], x=x, y=y)
+    refused(tmp_path / "t.parquet", f"row {N - 1}", "Total")
+    pd.DataFrame(dict(x=x, y=y), index=[*(f"C{i}" for i in R[1:]), "Total"]).to_parquet(tmp_path / "t.parquet")
+    refused(tmp_path / "t.parquet", "Total")
+    ids = [17040672001234567 + i * i for i in R]
+    write(id=ids, x=x, y=[Decimal(str(v)) for v in y])
+    X = read_losses(tmp_path / "t.parquet")
+    assert list(X.index) == ids and list(X.y) == list(y)
+
+
+def test_options_may_be_repeated(tmp_path, capsys):
+    path = put(tmp_path, "policy_id,x,y,z,kind\n" + "".join(f"{i // 2},{xy},{i * 7 % 19}.5,a\n" for i, xy in enumerate(XY)))
+    assert fit(path, tmp_path / "m", "--index", "policy_id", "--index", "kind") == 0
+    assert "24 rows of x, y, z; labelled by policy_id, kind" in capsys.readouterr().out
+    assert fit(path, tmp_path / "m", "--columns", "x", "--columns", "y") == 0
+    assert list(load(tmp_path / "m").columns_) == ["x", "y"]
 
