@@ -69,7 +69,7 @@ LIKE = re.compile(r"(?!\d{1,2}\.\d{1,2}\.\d{2,4}$)(?!\d{4} \d\d \d\d$)"     # a 
                   rf"{SIGNS}(?:\d[\d.,'’\s]*|[.,]\d+)(?:[eE][-+]?\d+)?{SIGNS}"
                   r"|[^\d,;/]{0,5}\d+[.,]\d+[^\d]{0,12}|[-+]?(?i:inf(inity)?)")    # kr 12.5, 3.4 mm
 
-def _like(cells): return np.array([bool(LIKE.fullmatch(c)) for c in cells], bool)
+def _like(cells): return np.array([len(c) < 50 and bool(LIKE.fullmatch(c)) for c in cells], bool)
 def _given(cells): return np.array([c not in MISSING for c in cells], bool)
 
 def _quote(cells, sep):
@@ -268,7 +268,7 @@ def _plain(lines, head, width, sep, before):
     if len(head) < HEAD // 2 or sep == " ": return None
     start = head[0][0] - before - 1
     text = "\n".join(lines[start:]).rstrip("\n")
-    if '"' in text or re.search(rf"(?m)^[^\S\n]*(#|[\s{sep}]*$)", text): return None
+    if '"' in text or re.search(r"(?m)^[^\S\n]*#", text): return None
     names = [str(j) for j in range(width)]
     as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()),
                                          strings_can_be_null=False)
@@ -281,7 +281,8 @@ def _plain(lines, head, width, sep, before):
     if table.num_rows != text.count("\n") + 1: return None              # a blank line
     X = table.to_pandas().set_axis(range(width), axis=1).astype(str)
     X.index = pd.RangeIndex(head[0][0], head[0][0] + len(X))
-    return X.apply(lambda x: x.str.strip()) if re.search(r"[^\S\n]", text) else X
+    if re.search(r"[^\S\n]", text): X = X.apply(lambda x: x.str.strip())
+    return None if X.eq("").all(axis=1).any() else X                    # a row of blank cells
 
 # %% ../nbs/21_dialect.ipynb #rd000015
 GROUPS = {",": ",", ".": "[.]", "'": "['’]", " ": "[ \u00a0\u2009\u202f]"}     # thousands marks

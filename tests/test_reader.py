@@ -4,6 +4,7 @@ import gzip
 import lzma
 import re
 import shlex
+import time
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -925,4 +926,18 @@ def test_options_may_be_repeated(tmp_path, capsys):
     assert "24 rows of x, y, z; labelled by policy_id, kind" in capsys.readouterr().out
     assert fit(path, tmp_path / "m", "--columns", "x", "--columns", "y") == 0
     assert list(load(tmp_path / "m").columns_) == ["x", "y"]
+
+
+LENGTHY = {"blanks": "1" + " " * 200_000 + "x", "blanks before a comment": " " * 200_000 + "#", "commas": "1," * 50_000 + "x", "quotes": "'" * 100_000 + "1", "signs": "$" * 100_000, "digits": "9" * 100_000}
+
+
+@pytest.mark.parametrize("cell", LENGTHY)
+@pytest.mark.parametrize("n", [N, 700])
+def test_no_cell_keeps_the_reader_busy(tmp_path, cell, n):
+    rows = [XY[i % N] for i in range(n)]
+    for at in (0, n - 1):
+        path, start = put(tmp_path, "x,y\n" + "\n".join([*rows[:at], f"{LENGTHY[cell]};1,2.5", *rows[at + 1:]])), time.time()
+        with pytest.raises(ValueError):
+            read_losses(path)
+        assert time.time() - start < 10
 
