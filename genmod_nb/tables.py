@@ -78,6 +78,7 @@ def _number(x):
     "One column as float64; or which of its cells prevent it, what they are, and what to do"
     odd = pd.api.types.is_complex_dtype(x) or isinstance(x.dtype, pd.SparseDtype)
     if odd or x.dtype.kind in "mM":
+        if x.isna().all(): return pd.Series(np.nan, x.index)
         return x.notna(), f"cells of type {x.dtype}", "turn them into plain numbers"
     try: return x.astype(np.float64)
     except (ValueError, OverflowError, TypeError) as e:

@@ -283,6 +283,13 @@ def test_check_losses_odd_types(column):
         check_losses(NUMBERED.assign(d=column))
 
 
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "timedelta64[ns]", complex, pd.SparseDtype(float)])
+@pytest.mark.parametrize("rows, what", [(0, "n_samples=0"), (30, "30 NaN")])
+def test_check_losses_columns_with_nothing_in_them(dtype, rows, what):
+    with pytest.raises(ValueError, match=what):
+        check_losses(pd.DataFrame({c: pd.Series([None] * rows, dtype=object).astype(dtype) for c in "ab"}))
+
+
 @pytest.mark.parametrize("dtype", ["Float64", "Int64", "bool", "float32", object])
 def test_check_losses_usual_types(dtype):
     X = check_losses((NUMBERED * 100).round().mod(2).astype("int64").astype(dtype))
