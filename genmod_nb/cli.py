@@ -7,7 +7,7 @@ __all__ = ['MODELS', 'STUDIES', 'BY_SEED', 'COMMANDS', 'USAGE', 'reading', 'fit'
            'study', 'main']
 
 # %% ../nbs/10_cli.ipynb #e5413628
-import functools, json, os, sys, tempfile, warnings
+import functools, json, sys, tempfile, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from fastcore.meta import delegates

@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow
 import pyarrow.dataset, pyarrow.parquet
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 from pyarrow.dataset import Dataset
