@@ -365,11 +365,15 @@ def _unread(X, odd, decimal, sep):
                      f"have: {', or '.join(hints) or 'mend the cell or delete the line'}")
 
 # %% ../nbs/21_dialect.ipynb #rd000019
+def _is_code(x):
+    "Does a column of texts hold digits that are no number: 01067, or more of them than 15?"
+    given = x[~x.isin(MISSING)].str
+    odd = given.fullmatch("0[0-9]+") | (given.len() > 15)
+    return bool(given.fullmatch("[0-9]+").all() and odd.any())
+
 def _is_numeric(x):
     "Does a column of texts hold numbers, in whatever notation and with whatever signs?"
     given = x[~x.isin(MISSING)]
-    if len(given) and given.str.fullmatch("[0-9]+").all():       # 01067 and 16 digits are codes
-        if given.str.fullmatch("0[0-9]+").any() or (given.str.len() > 15).any(): return False
     odd = given[~_fits(given, ".")]
     return 2 * (len(given) - len(odd) + _like(odd).sum()) >= len(given)
 
@@ -388,7 +392,8 @@ def read_csv(
     Raises `ValueError`, with line, column and text, where it can be read in two ways or in none."""
     X, blank, sep = _cells(path, sep, encoding, skip_rows)
     wanted = columns or [c for c in X if c not in (index or [])]
-    numeric = [c for c in X if c in wanted and _is_numeric(X[c])]
+    numeric = [c for c in X if c in wanted and _is_numeric(X[c])
+               and (columns or not _is_code(X[c]))]
     if not numeric: return X, blank, X
     way = _convention(X[numeric], sep, decimal, thousands)
     return pd.DataFrame({c: _values(x, *way) if c in numeric else x for c, x in X.items()},

@@ -941,3 +941,10 @@ def test_no_cell_keeps_the_reader_busy(tmp_path, cell, n):
             read_losses(path)
         assert time.time() - start < 10
 
+
+@pytest.mark.parametrize("paid", [[f"{i * 37 % 211:06d}" for i in R], [f"{10 ** 16 + 1024 * (i * 37 % 211)}" for i in R]])
+def test_digits_that_look_like_a_code_are_losses_where_they_are_said_to_be(tmp_path, paid):
+    path = put(tmp_path, beside("paid", paid))
+    refused(path, "paid", "columns=")
+    assert read_losses(path, columns=["x", "paid"]).paid.tolist() == [float(p) for p in paid]
+
