@@ -12,7 +12,7 @@ __all__ = ['GRADIENTS', 'STEP_MS', 'COMPILE_S', 'CACHED', 'DECAY', 'CHECKPOINT_S
 
 # %% ../nbs/02_training.ipynb #817dd3d1
 import atexit, contextlib, copy, functools, hashlib, inspect, itertools, json, math, os, platform
-import shutil, signal, sqlite3, sys, tempfile, threading, time, warnings
+import shutil, signal, sqlite3, sys, tempfile, threading, time, warnings, weakref
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -618,13 +618,28 @@ def close_epoch(
     d["best"] = tree_map(choose, d["flats"], d["best"])
     d["best_state"] = tree_map(choose, d["state"], d["best_state"])
 
+# %% ../nbs/02_training.ipynb #e0d10002
+_AT_WORK = weakref.WeakSet()    # daemon threads that have used PyTorch here
+_ENDING = threading.Event()
+
+def stop_if_ending():
+    "In a daemon thread while the interpreter ends: end the thread"
+    if _ENDING.is_set() and threading.current_thread().daemon: raise SystemExit
+
+@atexit.register
+def _await_threads():
+    "Let the threads come out of PyTorch; two seconds for all of them"
+    _ENDING.set()
+    last = time.monotonic() + 2
+    for thread in list(_AT_WORK): thread.join(max(last - time.monotonic(), 0))
+
 # %% ../nbs/02_training.ipynb #5a1e0c41
 @contextmanager
 def _between_steps():
     "Within: Ctrl-C waits until what is yielded is called, or until the end"
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
-        yield lambda: None      # it comes to the main thread, or ends the process
+        yield stop_if_ending    # Ctrl-C comes to the main thread, or ends the process
         return
     came = []
     def deliver():
@@ -724,6 +739,9 @@ def restore(self: Checkpoint,
 def surroundings(): # yields nothing
     """Within: the settings of numpy and PyTorch that belong to this thread as a fresh process has
     them. Afterwards: as they were."""
+    if threading.current_thread().daemon:
+        stop_if_ending()
+        _AT_WORK.add(threading.current_thread())
     with contextlib.ExitStack() as stack:
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if torch.is_inference_mode_enabled():

@@ -245,6 +245,44 @@ def test_threaded_cross_validation_in_fresh_processes(full):
     assert len({r.stdout for r in runs}) == 1
 
 
+ENDS = {
+    "a worker of joblib frees its last task": """
+import sys, torch
+from joblib import Parallel, delayed
+from genmod_nb.training import steady
+class Task: pass
+def work(task):
+    with steady(0): task.freed = [torch.zeros(3, requires_grad=True) for _ in range(20000)]
+sys.setswitchinterval(1e-5)
+Parallel(n_jobs=4, backend="threading")(delayed(work)(Task()) for _ in range(4))
+""",
+    "a fit without an end": """
+import threading, time
+from genmod_nb.data import load_losses
+from genmod_nb.vae import VAE
+model = VAE(max_epochs=10**6, compile=False, early_stopping=False, progress=False)
+threading.Thread(target=model.fit, args=(load_losses()[0],), daemon=True).start()
+time.sleep(2)
+""",
+    "samples without an end": """
+import threading, time
+from genmod_nb.data import load_losses
+from genmod_nb.vae import VAE
+model = VAE(max_epochs=2, progress=False).fit(load_losses()[0])
+def work():
+    while True: model.sample(1000)
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+time.sleep(1)
+"""}
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=list(ENDS))
+def test_daemon_threads_at_the_end_of_the_process(code, full):
+    """The interpreter waits for none of them; one that is inside PyTorch then would abort the process."""
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(10 if full else 2)]
+    assert [(r.returncode, r.stderr) for r in runs] == [(0, "")] * len(runs)
+
+
 @pytest.mark.parametrize("name", ["vae", "wae", "gan", "lars", "mixture"])
 def test_threads_give_what_a_loop_gives(tables, name):
     seeds = range(6)
