@@ -15,7 +15,9 @@ import pandas as pd
 from sklearn.base import clone
 
 from genmod_nb.data import load_losses
-from genmod_nb.evaluation import BASELINES, NETWORKS, External, model_scores
+from genmod_nb.study import model_scores
+from genmod_nb.evaluation import External
+from genmod_nb.evaluation import BASELINES, NETWORKS
 
 warnings.simplefilter("ignore")
 

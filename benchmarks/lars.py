@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from genmod_nb.lars import LARS, NineGaussians
+from genmod_nb.toys import NineGaussians
+from genmod_nb.lars import LARS
 
 DRAWS = 1_000_000
 

@@ -26,7 +26,8 @@ RESULTS = Path(__file__).parent / "results"
 def study(sizes=(16, 32, 64), brief=512, workers=(1, 2), repeats=2):
     from distributed import Client, LocalCluster
     from genmod_nb.data import load_losses
-    from genmod_nb.training import Store, fit_many
+    from genmod_nb.store import Store
+    from genmod_nb.many import fit_many
     from genmod_nb.vae import VAE
     train, rows, seeds = load_losses()[0], [], itertools.count()
     models = lambda n, **short: [VAE(random_state=next(seeds), progress=False, **short) for _ in range(n)]

@@ -31,7 +31,7 @@ def losses(n=N):
 
 def scores(n=N):
     import torch
-    from genmod_nb.data import Margins
+    from genmod_nb.margins import Margins
     X = losses(n)
     return torch.tensor(Margins().fit(X).transform(X).to_numpy(), dtype=torch.float32)
 
@@ -43,12 +43,12 @@ def plain(epochs, n=N):
     from genmod_nb.vae import VAE
     from torch.utils.data import DataLoader, TensorDataset
     module, Z = VAE().build(4), scores(n)
-    optimiser, generator = torch.optim.Adam(module.parameters(), lr=1e-3), torch.Generator()
+    optimiser, rng = torch.optim.Adam(module.parameters(), lr=1e-3), torch.Generator()
     loader, start = DataLoader(TensorDataset(Z), batch_size=BATCH, shuffle=True), time.perf_counter()
     for _ in range(epochs):
         for x, in loader:
             optimiser.zero_grad()
-            loss = module.terms(x, module.noise(len(x), generator), {}, {})[0]["loss"]
+            loss = module.terms(x, module.noise(len(x), rng), {}, {})[0]["loss"]
             loss.backward()
             optimiser.step()
     return time.perf_counter() - start, epochs * len(loader)
@@ -157,7 +157,7 @@ def models(count, steps=STEPS, **arguments):
 
 def ours(count, steps=STEPS, **arguments):
     """Member-steps per second of a study, from unfitted to fitted models, the shapes compiled before; and the workers' peak memory."""
-    from genmod_nb.training import fit_many
+    from genmod_nb.many import fit_many
     from joblib import Parallel, delayed
     X, jobs = losses(), min(CORES, count)
     fit_many(models(count, 10, **arguments), X, n_jobs=jobs, progress=False)
@@ -218,7 +218,8 @@ def single():
 def epoch(n, epochs):
     """Seconds an epoch on n rows, compiled, and the memory that the fit has added (MB)."""
     import torch
-    from genmod_nb import training
+    from genmod_nb.engine import train_members
+    from genmod_nb.surroundings import steady
     from genmod_nb.vae import VAE
     torch.set_num_threads(1)
     model, X, ticks = VAE(early_stopping=False, max_epochs=epochs + 1, random_state=0, progress=False), losses(n), []
@@ -228,8 +229,8 @@ def epoch(n, epochs):
     def tick(stack):
         ticks.append(time.perf_counter())
         held.append(resident())
-    with training.steady(0):
-        list(training.train_members([member], "compiled", 1, tick=tick))
+    with steady(0):
+        list(train_members([member], "compiled", 1, tick=tick))
     return (ticks[-1] - ticks[0]) / epochs, max(held) - before
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from genmod_nb.data import simulate_losses
-from genmod_nb.training import fit_many
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 from genmod_nb.wae import WAE
 

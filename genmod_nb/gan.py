@@ -6,24 +6,28 @@
 __all__ = ['SHARES', 'PLAYS', 'logistic_losses', 'wasserstein_losses', 'gradient_penalty', 'logistic_game', 'wasserstein_game',
            'GANModule', 'GAN', 'WGANGP', 'last_weights', 'mean_tau', 'generator_scores', 'gan_study', 'plot_gan']
 
-# %% ../nbs/07_gan.ipynb #435a6712
+# %% ../nbs/07_gan.ipynb #df96718a
 import copy, itertools
 from numbers import Integral, Real
-import numpy as np
-import pandas as pd
-import torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
+import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
+import torch
 from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 from .data import FAKE, REAL
 from .metrics import anderson_darling, kendall_error, kendall_taus, noise_floor, novelty
+from .surroundings import steady
+from .seam import GenerativeModule, Player
+from .model import GenerativeModel
+from .many import fit_many
+from .likelihoods import ACTIVATIONS, mlp
+from .vae import VAE, check_widths
 from .sigma import study_tables
-from .training import GenerativeModule, Generator, Player, fit_many, steady
-from .vae import ACTIVATIONS, VAE, check_widths, mlp
 
 # %% ../nbs/07_gan.ipynb #8afa24d9
 def logistic_losses(
@@ -42,6 +46,7 @@ def wasserstein_losses(
     "Return the losses of the game for the Wasserstein-1 distance (Arjovsky et al. 2017)"
     return fake_values.mean() - real_values.mean(), -fake_values.mean()
 
+# %% ../nbs/07_gan.ipynb #4d39e748
 def gradient_penalty(
     critic, # points, shape (n, d) -> values, shape (n,), each from its own point
     real,   # real rows, shape (n, d)
@@ -62,6 +67,7 @@ def logistic_game(
     critic_loss, generator_loss = logistic_losses(critic(real), critic(fake))
     return {"critic_loss": critic_loss, "generator_loss": generator_loss}
 
+# %% ../nbs/07_gan.ipynb #7c1caed3
 def wasserstein_game(
     critic, real, fake, u, # as in `gradient_penalty`
     scalars,               # the member's numbers, among them gp, the weight of the penalty
@@ -94,9 +100,9 @@ class GANModule(GenerativeModule):
         self.generator = nn.Sequential(mlp(gen, activation), nn.Linear(gen[-1], n_features))
         self.critic = nn.Sequential(mlp(cri, activation), nn.Linear(cri[-1], 1), nn.Flatten(0))
 
-    def noise(self, batch_size, generator):
-        return {"z": torch.randn(batch_size, self.latent_dim, generator=generator),
-                "u": torch.rand(batch_size, 1, generator=generator)}
+    def noise(self, batch_size, rng):
+        return {"z": torch.randn(batch_size, self.latent_dim, generator=rng),
+                "u": torch.rand(batch_size, 1, generator=rng)}
     def terms(self, x, noise, scalars, state):
         fake = self.generator(noise["z"])
         terms = self.game(self.critic, x, fake, noise["u"], scalars)
@@ -108,6 +114,7 @@ def initial_state(self: GANModule):
     own = {f"average.{k}": p.detach().clone() for k, p in self.generator.named_parameters()}
     return own | {"steps": torch.zeros(())}
 
+# %% ../nbs/07_gan.ipynb #34a6e758
 @patch
 def averaged(self: GANModule,
     state, # as in `terms`
@@ -120,13 +127,15 @@ def averaged(self: GANModule,
            for k, p in self.generator.named_parameters()}
     return own | {"steps": steps}
 
+# %% ../nbs/07_gan.ipynb #1dd1ea71
 @patch
-def conclude(self: GANModule, state, generator):
+def conclude(self: GANModule, state, rng):
     return self.averaged(state, 1)                  # the last step
 
+# %% ../nbs/07_gan.ipynb #68d78316
 @patch
-def draw(self: GANModule, n, generator, scalars, state):
-    z = torch.randn(n, self.latent_dim, generator=generator).to(state["steps"].device)
+def draw(self: GANModule, n, rng, scalars, state):
+    z = torch.randn(n, self.latent_dim, generator=rng).to(state["steps"].device)
     own = {k: state[f"average.{k}"] for k, _ in self.generator.named_parameters()}
     return functional_call(self.generator, own, (z,))
 
@@ -148,12 +157,13 @@ def _no_likelihood(self): # nothing
     raise AttributeError(f"{type(self).__name__} has no likelihood: "
                          "it knows how to draw rows, not how likely they are")
 
-class GAN(Generator):
+# %% ../nbs/07_gan.ipynb #39a26d0a
+class GAN(GenerativeModel):
     "Generative adversarial network for a table of losses (Goodfellow et al. 2014)"
-    _parameter_constraints = {**Generator._parameter_constraints, **_CONSTRAINTS}
+    _parameter_constraints = {**GenerativeModel._parameter_constraints, **_CONSTRAINTS}
     game, betas = staticmethod(logistic_game), (0.5, 0.999)
     score_samples = score = copula_score = property(_no_likelihood)
-    @delegates(Generator.__init__)
+    @delegates(GenerativeModel.__init__)
     def __init__(self,
         latent_dim: int = 8,         # dimension of z
         generator=(64, 64),          # widths of the generator's hidden layers; () makes it linear
@@ -166,7 +176,7 @@ class GAN(Generator):
         average: float = 0.99,       # decay of the generator's average; 0 takes its last weights
         max_epochs: int = 800,       # epochs
         early_stopping: bool = False, # must be False: the losses of a game do not tell when to stop
-        **kwargs,                    # margins, and how to train: the arguments of `Generator`
+        **kwargs,                    # margins, and how to train: the arguments of `GenerativeModel`
     ):
         super().__init__(lr=lr, lr_decay=lr_decay, max_epochs=max_epochs,
                          early_stopping=early_stopping, **kwargs)
@@ -185,11 +195,13 @@ def build(self: GAN, n_features: int) -> GANModule:
     return GANModule(n_features, self.latent_dim, self.generator, self.critic, self.activation,
                      self.game, self.n_critic, self.betas, self.average)
 
+# %% ../nbs/07_gan.ipynb #15bca30c
 @patch
 def scalars(self: GAN) -> dict:
     "Return the member's numbers: both learning rates"
     return {"lr": self.lr, "lr_critic": self.lr_critic}
 
+# %% ../nbs/07_gan.ipynb #5f0e9f76
 @patch
 def control(self: GAN):
     "Return None; raises `ValueError` where early stopping is asked for"

@@ -7,17 +7,19 @@ __all__ = ['IMQ_SCALES', 'DIVERGENCES', 'ORDER', 'DELTA', 'TENTHS', 'TARGETS', '
            'w2_gaussian_full', 'imq_kernel', 'mmd', 'w2_divergence', 'mmd_divergence', 'WAE', 'arima_forecast',
            'Controller', 'lambda_study', 'plot_lambda']
 
-# %% ../nbs/05_wae.ipynb #ab570082
+# %% ../nbs/05_wae.ipynb #ff6722c3
 import itertools, math, warnings
 from numbers import Real
-import numpy as np
-import pandas as pd
-import torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
+import numpy as np
+import pandas as pd
 from sklearn.utils._param_validation import Interval, StrOptions
-from .sigma import run_study, study_tables
-from .vae import DIVERGENCES, VAE, StandardNormal
+import torch
+from .priors import DIVERGENCES, StandardNormal
+from .study import run_study
+from .vae import VAE
+from .sigma import study_tables
 
 # %% ../nbs/05_wae.ipynb #0c94b03b
 def w2_gaussian(
@@ -27,6 +29,7 @@ def w2_gaussian(
     "Return the squared Wasserstein-2 distance of N(mu, diag s^2) from N(0, I) (report, equation 4)"
     return (mu ** 2 + (s - 1) ** 2).sum(-1)
 
+# %% ../nbs/05_wae.ipynb #00b6d651
 def w2_gaussian_full(
     mu,  # mean, shape (..., k)
     cov, # covariance matrix, shape (..., k, k)
@@ -46,6 +49,7 @@ def imq_kernel(
     square = ((a[:, None] - b[None]) ** 2).sum(-1)
     return sum(c / (c + square) for c in (2 * a.shape[-1] * scale for scale in IMQ_SCALES))
 
+# %% ../nbs/05_wae.ipynb #6991d175
 def mmd(
     z, # draws of the one law, shape (n, k)
     p, # draws of the other, shape (n, k)
@@ -61,18 +65,21 @@ def _only_normal(prior):
     if not isinstance(prior, StandardNormal):
         raise ValueError("w2 and mmd are distances from N(0, I): they need prior='normal'")
 
+# %% ../nbs/05_wae.ipynb #92136c40
 def w2_divergence(prior, mu, log_s, z, context): # as of `kl_divergence`
     "Return the mean over the batch of W2^2(q(z|x), N(0, I))"
     _only_normal(prior)
     return w2_gaussian(mu, log_s.exp()).mean(), context.state
 
+# %% ../nbs/05_wae.ipynb #dd82d50c
 def mmd_divergence(prior, mu, log_s, z, context): # as of `kl_divergence`
     "Return the discrepancy of the batch's draws from as many of N(0, I)"
     _only_normal(prior)
     return mmd(z, context.noise["normal"]), context.state
 
-def _normal(batch_size, latent_dim, generator):
-    return {"normal": torch.randn(batch_size, latent_dim, generator=generator)}
+# %% ../nbs/05_wae.ipynb #6d7acbe5
+def _normal(batch_size, latent_dim, rng):
+    return {"normal": torch.randn(batch_size, latent_dim, generator=rng)}
 
 mmd_divergence.noise = _normal
 DIVERGENCES |= {"w2": w2_divergence, "mmd": mmd_divergence}
@@ -117,6 +124,7 @@ def arima_forecast(
         model = ARIMA(np.asarray(y[-100:], float), order=order, enforce_invertibility=False)
         return float(model.fit(method="hannan_rissanen").forecast(horizon)[-1])
 
+# %% ../nbs/05_wae.ipynb #9afa321a
 class Controller:
     "Changes lam after each tenth of a training, so that the divergence comes to its target"
     names = ["forecast", "decision", "failed"]

@@ -1,4 +1,4 @@
-"""The pages of the API reference. Each `api_<module>.qmd.py` prints one when the notebooks are processed, so none can go stale."""
+"""The pages of the API reference. `api.qmd.py` prints the first, and writes one for each module, when the notebooks are processed, so none can go stale."""
 import ast
 import inspect
 import json
@@ -10,6 +10,7 @@ from types import FunctionType
 
 from fastcore.docments import docments
 from fastcore.script import Param
+import yaml
 from nbdev.config import get_config
 from nbdev.showdoc import BasicMarkdownRenderer, show_doc
 
@@ -165,16 +166,30 @@ class Reference(BasicMarkdownRenderer):
 
 
 def page(name):
-    """Print the page of a module."""
+    """The page of a module, as markdown, and the first line of its notebook's description."""
     module = import_module(f"{get_config().lib_name}.{name}")
     notebook = next(get_config().nbs_path.glob(f"*_{name}.ipynb"))
-    title = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
-    print(f"The names that `{module.__name__}` exports. The chapter [{title}]({notebook.name}) explains and tests them.\n")
+    title, about = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]).strip().split("\n", 1)
+    parts = [f"The names that `{module.__name__}` exports. The chapter [{title.removeprefix('# ')}]({notebook.name}) explains and tests them."]
     values = list(constants(module))
     if values:
-        print("## Constants {.unnumbered}\n\n```python\n" + "\n".join(values) + "\n```\n")
+        parts.append("## Constants {.unnumbered}\n\n```python\n" + "\n".join(values) + "\n```")
     for n, sym in definitions(module).items():
-        print(show_doc(sym, renderer=Reference, title_level=2)._repr_markdown_(), end="\n\n")
+        parts.append(show_doc(sym, renderer=Reference, title_level=2)._repr_markdown_())
         for method, versions in public(sym).items() if inspect.isclass(sym) else ():
             section = show_doc(versions[0], renderer=partial(Reference, versions=versions), name=f"{n}.{method}", title_level=3)
-            print(section._repr_markdown_(), end="\n\n")
+            parts.append(section._repr_markdown_())
+    return "\n\n".join(parts) + "\n", about.strip().removeprefix("> ")
+
+
+def pages():
+    """Write the pages of all modules that the book lists, in its order, and print the page that leads to them."""
+    config = get_config()
+    book = yaml.safe_load((config.config_path / "_quarto.yml").read_text(encoding="utf-8"))["book"]
+    print("One page for each room of the package, the lowest first: a room imports only from those above it in this list.\n")
+    for name in book["appendices"]:
+        if module := re.fullmatch(r"api_(\w+)\.qmd", name):
+            text, about = page(module[1])
+            head = f'---\ntitle: "`{config.lib_name}.{module[1]}`"\nrepo-actions: false\n---\n\n'
+            (config.config_path / "_proc" / name).write_text(head + text, encoding="utf-8")
+            print(f"- [`{module[1]}`]({name}): {about}")

@@ -14,7 +14,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 import pytest
 from hypothesis import settings
 
-from genmod_nb import evaluation
+from genmod_nb import ensemble
 from genmod_nb.cli import MODELS
 from genmod_nb.data import load_losses
 
@@ -32,9 +32,9 @@ def has_likelihood(model):
 @pytest.fixture(scope="session", autouse=True)
 def few_draws():
     """An ensemble measures its margins from fewer draws in the tests: they fit hundreds of them."""
-    full, evaluation.CALIBRATION = evaluation.CALIBRATION, 2 ** 16
+    full, ensemble.CALIBRATION = ensemble.CALIBRATION, 2 ** 16
     yield
-    evaluation.CALIBRATION = full
+    ensemble.CALIBRATION = full
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from conftest import SMALL, has_likelihood
 from genmod_nb.cli import MODELS, load
-from genmod_nb.data import Margins, simulate_losses
-from genmod_nb.evaluation import Ensemble
-from genmod_nb.lars import Density, Mixture
-from genmod_nb.training import Generator
+from genmod_nb.data import simulate_losses
+from genmod_nb.margins import Margins
+from genmod_nb.ensemble import Ensemble
+from genmod_nb.priors import Mixture
+from genmod_nb.lars import Density
+from genmod_nb.model import GenerativeModel
 
 
 def test_constructor_only_stores(kind):
@@ -83,7 +85,7 @@ def test_save_and_load(kind, fitted, tables, tmp_path):
     folder = fitted.save(tmp_path / "model")
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
     assert "genmod_nb." not in (folder / "config.json").read_text()        # a name, never an import path
-    for back in (kind.load(folder), Generator.load(folder), load(folder)):
+    for back in (kind.load(folder), GenerativeModel.load(folder), load(folder)):
         assert type(back) is kind
         pd.testing.assert_frame_equal(back.sample(50, random_state=3), fitted.sample(50, random_state=3))
         pd.testing.assert_frame_equal(back.history_, fitted.history_)
@@ -99,7 +101,7 @@ def test_load_only_what_it_is(kind, fitted, tmp_path):
         with pytest.raises(ValueError, match="not a Other"):
             Other.load(fitted.save(tmp_path / "model"))
     finally:
-        del Generator.registry["Other"]
+        del GenerativeModel.registry["Other"]
 
 
 def damage(folder, how):
@@ -297,7 +299,7 @@ def test_huge_config_asks_for_no_memory(fitted, tmp_path):
     config["params"] |= {widths[0]: huge} if widths else {"prior": {"LARS": {"hidden": huge}}}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="do not fit"):
-        Generator.load(folder)
+        GenerativeModel.load(folder)
 
 
 def test_save_over_its_own_folder(fitted, tables, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from runpy import run_path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = [n.stem[3:] for n in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
+MODULES = [p.stem for p in sorted((ROOT / "genmod_nb").glob("[!_]*.py"))]
 reference = run_path(ROOT / "nbs" / "_reference.py")
 
 

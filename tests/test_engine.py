@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from genmod_nb import training
-from genmod_nb.training import GenerativeModule, Member, Player, steady, train_members
+from genmod_nb.compiled import Compiled, _cache_folder, _own_folder, compiled_file, cpp_compiler
+from genmod_nb.surroundings import steady
+from genmod_nb.seam import GenerativeModule, Player
+from genmod_nb.engine import Member, train_members
 from genmod_nb.vae import VAE
 
 
@@ -51,7 +53,7 @@ def test_paths_agree_for_a_few_hundred_steps(tables):
 
 
 def test_compiled_path(tables):
-    if training.cpp_compiler() is None:
+    if cpp_compiler() is None:
         pytest.skip("no C++ compiler")
     compiled, stacked = (run(tables, [5, 6], path, 2, max_epochs=20, early_stopping=False)[0] for path in ("compiled", "stacked"))
     assert compiled.path_ == "compiled"
@@ -60,19 +62,19 @@ def test_compiled_path(tables):
 
 def test_compiled_functions_are_kept_mended_and_shared(tmp_path, monkeypatch):
     """What is compiled is found by another process; a damaged file is made again; strides do not matter."""
-    if training.cpp_compiler() is None:
+    if cpp_compiler() is None:
         pytest.skip("no C++ compiler")
     f, file = lambda x, more: ({"twice": 2 * x}, more["y"].sum(1)), tmp_path / "f.pt2"
     x, y = torch.randn(2, 3), torch.randn(3, 2)
     with steady(0):
-        made = training.Compiled(f, file)(x, {"y": y})
+        made = Compiled(f, file)(x, {"y": y})
         assert torch.equal(made[0]["twice"], 2 * x) and torch.allclose(made[1], y.sum(1))
-        loaded = training.Compiled(None, file)(torch.randn(3, 2).T, {"y": y})      # nothing to trace: it must come from the file
+        loaded = Compiled(None, file)(torch.randn(3, 2).T, {"y": y})      # nothing to trace: it must come from the file
         assert torch.allclose(loaded[1], y.sum(1))
         turned = torch.randn(3, 2).T
-        assert torch.equal(training.Compiled(None, file)(turned, {"y": y})[0]["twice"], 2 * turned)
+        assert torch.equal(Compiled(None, file)(turned, {"y": y})[0]["twice"], 2 * turned)
         file.write_bytes(file.read_bytes()[:1000])
-        assert torch.equal(training.Compiled(f, file)(x, {"y": y})[0]["twice"], 2 * x)
+        assert torch.equal(Compiled(f, file)(x, {"y": y})[0]["twice"], 2 * x)
     assert {p.name for p in tmp_path.iterdir()} == {"f.pt2", "f.lock"}    # the lock stays: who removes one may remove another's
 
 
@@ -82,17 +84,17 @@ def test_compiled_code_is_never_that_of_another_module(tables, monkeypatch):
     base = shape()
     assert shape() == base and shape(lr=0.1, max_epochs=3, sigma="learned") == base
     others = [shape(sigma="conditional"), shape(sigma=1.0), shape(latent_dim=3), shape(activation="relu"), shape(batch_size=64), shape(early_stopping=False)]
-    assert len({training.compiled_file(s, 4, "check") for s in [base, *others]}) == 7
-    assert training.compiled_file(base, 4, "check").parent.name == "genmod_nb"
+    assert len({compiled_file(s, 4, "check") for s in [base, *others]}) == 7
+    assert compiled_file(base, 4, "check").parent.name == "genmod_nb"
     assert shape(divergence=lambda *given: 0) != shape(divergence=lambda *given: 1)
-    assert training.compiled_file(shape(divergence=lambda *given: 0), 4, "check").parent == training._own_folder()
+    assert compiled_file(shape(divergence=lambda *given: 0), 4, "check").parent == _own_folder()
     monkeypatch.setattr(type(VAE().build(4)), "terms", lambda *given: None)
-    assert shape() != base and training.compiled_file(shape(), 4, "check").parent == training._own_folder()
+    assert shape() != base and compiled_file(shape(), 4, "check").parent == _own_folder()
 
 
 def test_a_redefined_function_is_compiled_anew(tables):
     """In a notebook, a divergence is written again under the same name: the new one must run."""
-    if training.cpp_compiler() is None:
+    if cpp_compiler() is None:
         pytest.skip("no C++ compiler")
 
     def fits(weight):
@@ -116,12 +118,12 @@ def test_a_module_that_hides_arrays_is_refused(name, value):
 
 def test_edited_files_and_unusable_folders_keep_what_is_compiled_apart(tables, monkeypatch, tmp_path):
     shape = VAE(random_state=0)._prepare(tables[0]).shape
-    monkeypatch.setattr(training, "_digest", lambda: b"edited since the import")
-    assert training.compiled_file(shape, 1, "check").parent == training._own_folder()
+    monkeypatch.setattr("genmod_nb.compiled._digest", lambda: b"edited since the import")
+    assert compiled_file(shape, 1, "check").parent == _own_folder()
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", "/proc/nope"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-        assert training._cache_folder.__wrapped__() == training._own_folder()
+        assert _cache_folder.__wrapped__() == _own_folder()
 
 
 def test_a_module_with_buffers_is_refused():
@@ -210,9 +212,9 @@ def test_state_is_carried(path, size):
     assert len(done) == size
     for m in done:
         assert m.state["steps"] == 50                                    # 10 batches, 5 epochs
-        generator, average = torch.Generator().manual_seed(m.generator.initial_seed()), torch.zeros(3)
+        rng, average = torch.Generator().manual_seed(m.rng.initial_seed()), torch.zeros(3)
         for _ in range(5):
-            for rows in torch.randperm(320, generator=generator).view(10, 32):
+            for rows in torch.randperm(320, generator=rng).view(10, 32):
                 average = 0.9 * average + 0.1 * X[rows].mean(0)
         assert m.state["average"] == pytest.approx(average, abs=1e-5)
 
@@ -237,15 +239,15 @@ def test_two_players(path, size):
         done = list(train_members(ready, path, size))
     reference = Tug()
     players = torch.optim.Adam([reference.b], lr=0.02, betas=(0.5, 0.9)), torch.optim.Adam([reference.a], lr=0.05)
-    generator = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for _ in range(40):
-        order = torch.randperm(320, generator=generator)[:288].view(3, 3, 32)      # 3 rounds of 2 + 1 steps
+        order = torch.randperm(320, generator=rng)[:288].view(3, 3, 32)      # 3 rounds of 2 + 1 steps
         for batches in order:
             for optimiser, term, rows in ((players[0], "loss_b", batches[0]), (players[0], "loss_b", batches[1]), (players[1], "loss_a", batches[2])):
                 optimiser.zero_grad()
                 reference.terms(X[rows], {}, {}, {})[0][term].backward()
                 optimiser.step()
-    first = next(m for m in done if m.generator.initial_seed() == 0)
+    first = next(m for m in done if m.rng.initial_seed() == 0)
     assert first.module.a.detach() == pytest.approx(reference.a.detach(), abs=1e-5)
     assert first.module.b.detach() == pytest.approx(reference.b.detach(), abs=1e-5)
     assert first.rounds == 3 and list(first.names) == ["loss_a", "loss_b"]
@@ -263,10 +265,10 @@ def test_a_term_may_look_at_the_whole_batch():
 
 LONG = """
 import sys
-from genmod_nb import training
+from genmod_nb import store
 from genmod_nb.data import load_losses
 from genmod_nb.vae import VAE
-training.CHECKPOINT_SECONDS = 0
+store.CHECKPOINT_SECONDS = 0
 VAE(encoder=(16,), decoder=(16,), max_epochs=150, random_state=3, compile=False, progress=False).fit(load_losses()[0], checkpoint=sys.argv[1]).save(sys.argv[2])
 """
 
@@ -301,8 +303,8 @@ def test_a_damaged_checkpoint_is_reported(tables, tmp_path):
 
 
 def test_a_checkpoint_of_another_fit_is_refused(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(training.Path, "unlink", lambda self, missing_ok=False: None)     # as if killed at the end
+    monkeypatch.setattr("genmod_nb.store.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("genmod_nb.store.Path.unlink", lambda self, missing_ok=False: None)     # as if killed at the end
     VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=3, progress=False).fit(tables[0], checkpoint=tmp_path)
     with pytest.raises(FileExistsError, match="another fit"):
         VAE(encoder=(8,), decoder=(8,), max_epochs=3, random_state=4, progress=False).fit(tables[0], checkpoint=tmp_path)
@@ -310,9 +312,9 @@ def test_a_checkpoint_of_another_fit_is_refused(tables, tmp_path, monkeypatch):
 
 def test_a_fit_killed_after_its_last_epoch_is_finished_not_prolonged(tables, tmp_path, monkeypatch):
     fit = lambda: VAE(encoder=(8,), decoder=(8,), max_epochs=4, random_state=3, progress=False).fit(tables[0], checkpoint=tmp_path)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("genmod_nb.store.CHECKPOINT_SECONDS", 0)
     with monkeypatch.context() as killed:
-        killed.setattr(training.Path, "unlink", lambda self, missing_ok=False: None)
+        killed.setattr("genmod_nb.store.Path.unlink", lambda self, missing_ok=False: None)
         first = fit()
     assert (tmp_path / "checkpoint.safetensors").exists()
     again = fit()

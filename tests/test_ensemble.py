@@ -9,15 +9,19 @@ from hypothesis import given, strategies as st
 from scipy import special, stats
 from sklearn.base import clone
 
-import genmod_nb.evaluation as chapter
+import genmod_nb.ensemble as chapter
 from conftest import SMALL
 from genmod_nb.cli import main
 from genmod_nb.data import LossLaw, simulate_losses
-from genmod_nb.evaluation import (REPORT, Bootstrap, Ensemble, Independent, Truth, Vine, compare, evaluation_study, extreme_study,
-                                  fidelity_study, paired, plot_extremes, plot_fidelity, plot_frontier, spline, spline_inverse, summary)
+from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
+from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity, spline, spline_inverse
+from genmod_nb.evaluation import REPORT, compare, evaluation_study, extreme_study, paired, plot_extremes, plot_frontier, summary
 from genmod_nb.lars import LARS
-from genmod_nb.training import Generator, Store, fit_many
-from genmod_nb.vae import VAE, MultivariateStudentNoise, StudentNoise, normal_log_prob
+from genmod_nb.store import Store
+from genmod_nb.model import GenerativeModel
+from genmod_nb.many import fit_many
+from genmod_nb.likelihoods import MultivariateStudentNoise, StudentNoise, normal_log_prob
+from genmod_nb.vae import VAE
 from genmod_nb.wae import WAE
 
 FEW = SMALL | dict(members=3)
@@ -170,14 +174,14 @@ def test_store_keeps_members(tables, tmp_path, monkeypatch):
     store = Store(tmp_path / "fits.db")
     first, = fit_many([Ensemble(**FEW)], tables[0], n_jobs=1, store=store, progress=False)
     assert len(store) == 3
-    monkeypatch.setattr("genmod_nb.training.train_members", lambda *given: pytest.fail("fitted again"))
+    monkeypatch.setattr("genmod_nb.many.train_members", lambda *given: pytest.fail("fitted again"))
     again, = fit_many([Ensemble(**FEW)], tables[0], n_jobs=1, store=store, progress=False)
     pd.testing.assert_frame_equal(first.sample(20, random_state=0), again.sample(20, random_state=0))
 
 
 def test_checkpoint_keeps_finished_members(tables, tmp_path, monkeypatch):
     first = Ensemble(**FEW).fit(tables[0], checkpoint=tmp_path / "place")
-    monkeypatch.setattr("genmod_nb.training.train_members", lambda *given: pytest.fail("fitted again"))
+    monkeypatch.setattr("genmod_nb.many.train_members", lambda *given: pytest.fail("fitted again"))
     again = Ensemble(**FEW).fit(tables[0], checkpoint=tmp_path / "place")
     pd.testing.assert_frame_equal(first.sample(20, random_state=0), again.sample(20, random_state=0))
 
@@ -203,7 +207,7 @@ def test_damaged_knots(ensemble, tmp_path, change, says):
     arrays["state.knots"] = np.ascontiguousarray(change(arrays["state.knots"]))
     save_file(arrays, folder / "model.safetensors")
     with pytest.raises(ValueError, match=says):
-        Generator.load(folder)
+        GenerativeModel.load(folder)
 
 
 @pytest.mark.parametrize("code", [99, -1])
@@ -214,7 +218,7 @@ def test_damaged_history(ensemble, tmp_path, code):
     arrays["history"][0, 3] = code
     save_file(arrays, folder / "model.safetensors")
     with pytest.raises(ValueError, match="cannot be loaded"):
-        Generator.load(folder)
+        GenerativeModel.load(folder)
 
 
 # ------------------------------------------------------------------ studies over splits

@@ -10,12 +10,16 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from genmod_nb.data import SIGNED, Margins, simulate_losses
-from genmod_nb.evaluation import (EXPECTED, IDEALS, Baseline, Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare, ranks,
-                                  summary)
+from genmod_nb.data import simulate_losses
+from genmod_nb.margins import SIGNED, Margins
+from genmod_nb.study import EXPECTED, IDEALS
+from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Vine
+from genmod_nb.evaluation import External
+from genmod_nb.evaluation import compare, ranks, summary
 from genmod_nb.gan import GAN
 from genmod_nb.metrics import kendall_taus, noise_floor, scorecard
-from genmod_nb.training import Generator, Store
+from genmod_nb.store import Store
+from genmod_nb.model import GenerativeModel
 from genmod_nb.vae import VAE
 
 
@@ -50,7 +54,7 @@ def test_scikit_learn_checks(estimator, check):
 @EACH
 def test_constructor_only_stores(model):
     assert set(vars(model)) == set(model.get_params(deep=False))
-    assert not issubclass(type(model), Generator) and type(model).__name__ not in Generator.registry
+    assert not issubclass(type(model), GenerativeModel) and type(model).__name__ not in GenerativeModel.registry
 
 
 @EACH
@@ -292,7 +296,7 @@ def test_store_is_reused(tables, tmp_path, monkeypatch):
 
     def refuse(*args, **kwargs):
         raise AssertionError("fitted again")
-    monkeypatch.setattr("genmod_nb.training.train_members", refuse)
+    monkeypatch.setattr("genmod_nb.many.train_members", refuse)
     again = compare(models, *tables, seeds=range(2), n_jobs=1, store=store, progress=False)
     pd.testing.assert_frame_equal(first[["model", "seed", *IDEALS]], again[["model", "seed", *IDEALS]])
     assert again[again.model == "VAE"].fit_seconds.isna().all()

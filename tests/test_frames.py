@@ -10,12 +10,18 @@ import pytest
 
 from conftest import SMALL
 from genmod_nb.cli import main
-from genmod_nb.tables import check_losses, is_constant, open_losses, random_rows
-from genmod_nb.data import GaussianMargin, Margins, load_losses, simulate_losses
-from genmod_nb.evaluation import Bootstrap, External, GaussianCopula, GaussianMixture, Independent, Vine, compare
+from genmod_nb.frames import is_constant
+from genmod_nb.tables import check_losses, open_losses, random_rows
+from genmod_nb.data import load_losses, simulate_losses
+from genmod_nb.margins import GaussianMargin, Margins
+from genmod_nb.baselines import Bootstrap, GaussianCopula, GaussianMixture, Independent, Vine
+from genmod_nb.evaluation import External
+from genmod_nb.evaluation import compare
 from genmod_nb.metrics import (anderson_darling, energy_distance, kendall_error, kendall_function, noise_floor, novelty, plot_kendall, plot_pairs,
                                scorecard, tail_error, two_sample)
-from genmod_nb.training import Store, fit_many, seed_from
+from genmod_nb.surroundings import seed_from
+from genmod_nb.store import Store
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 KINDS = {"pandas": lambda t: t, "polars": pl.from_pandas, "pyarrow": lambda t: pa.Table.from_pandas(t, preserve_index=False)}
@@ -282,7 +288,7 @@ def test_fewer_rows_than_columns(model, recwarn):
 
 
 def test_arrays_pass_the_door_without_a_copy(tmp_path):
-    from genmod_nb.tables import as_table
+    from genmod_nb.frames import as_table
     for order in "CF":
         mapped = np.memmap(tmp_path / order, np.float32, "w+", shape=(30, 3), order=order)
         assert np.shares_memory(as_table(mapped), mapped)

@@ -9,7 +9,9 @@ import torch
 from genmod_nb.gan import (GAN, WGANGP, GANModule, gan_study, gradient_penalty, last_weights, logistic_game, logistic_losses, mean_tau, plot_gan,
                            wasserstein_game)
 from genmod_nb.metrics import anderson_darling, kendall_error
-from genmod_nb.training import Generator, fit_many, steady
+from genmod_nb.surroundings import steady
+from genmod_nb.model import GenerativeModel
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 SMALL = dict(generator=(8,), critic=(8,), latent_dim=3, max_epochs=6, progress=False, random_state=0)
@@ -72,7 +74,7 @@ def test_steps_in_a_round(tables, n_critic, rounds):
 def by_hand(model, table, epochs):
     "The game with torch.optim and loss.backward(), from the same start and the same draws"
     member = model._prepare(table)
-    module, scalars, g = member.module, member.scalars, member.generator
+    module, scalars, g = member.module, member.scalars, member.rng
     critic, generator = module.players
     steps = {p.prefix: torch.optim.Adam(getattr(module, p.prefix).parameters(), lr=scalars[p.lr], betas=p.betas) for p in module.players}
     weights = [[p.detach().clone() for p in module.generator.parameters()]]
@@ -189,7 +191,7 @@ def test_saved_with_its_average(game, tables, tmp_path):
     if game is GAN:
         with pytest.raises(ValueError, match="not a WGANGP"):
             WGANGP.load(tmp_path / "m")
-    assert type(Generator.load(tmp_path / "m")) is game
+    assert type(GenerativeModel.load(tmp_path / "m")) is game
 
 
 @BOTH

@@ -25,7 +25,7 @@ from conftest import SMALL
 from genmod_nb.cli import MODELS, main
 from genmod_nb.tables import check_losses, read_losses
 from genmod_nb.lars import LARS
-from genmod_nb.training import Generator
+from genmod_nb.model import GenerativeModel
 from genmod_nb.vae import VAE
 
 
@@ -268,7 +268,7 @@ def test_model_folders(folders, tmp_path, monkeypatch, full):
         shutil.rmtree(bad, ignore_errors=True)
         shutil.copytree(good, bad)
         damage(data.draw, bad)
-        model = accepts(lambda: Generator.load(bad), ValueError)
+        model = accepts(lambda: GenerativeModel.load(bad), ValueError)
         if model is not None:
             X = accepts(lambda: model.sample(3, random_state=0), ValueError)
             assert X is None or np.isfinite(np.asarray(X, float)).all()

@@ -9,12 +9,17 @@ import torch
 from scipy import integrate, stats
 from sklearn.base import clone
 
-from genmod_nb import lars, training
+from genmod_nb import lars
+from genmod_nb.surroundings import steady
+from genmod_nb.compiled import cpp_compiler
+from genmod_nb.store import Store
 from genmod_nb.cli import load, main
-from genmod_nb.lars import (LARS, TOYS, Density, Mixture, ResampledPrior, TwoHumps, Vamp, expected_proposals, monte_carlo_log_z,
-                            quadrature_log_z, rejection_sample)
-from genmod_nb.training import fit_many
-from genmod_nb.vae import VAE, Context
+from genmod_nb.priors import Mixture, Vamp
+from genmod_nb.toys import TOYS, TwoHumps
+from genmod_nb.lars import Density, LARS, ResampledPrior, expected_proposals, monte_carlo_log_z, quadrature_log_z, rejection_sample
+from genmod_nb.many import fit_many
+from genmod_nb.priors import Context
+from genmod_nb.vae import VAE
 
 FEW = dict(max_epochs=3, early_stopping=False, progress=False)
 SMALL = dict(encoder=(8,), decoder=(8,), **FEW)
@@ -153,7 +158,7 @@ def test_a_member_of_a_stack_gets_what_it_would_get_alone(tables):
     assert len(set(states)) == 4                      # each has its own
 
 
-@pytest.mark.skipif(training.cpp_compiler() is None, reason="no C++ compiler")
+@pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler")
 def test_compiled_steps_carry_the_state(tables):
     for spec in (LARS(n_proposals=32, hidden=(8,)), Mixture(3), Vamp(3)):
         one, other = (VAE(prior=spec, random_state=0, compile=c, **SMALL).fit(tables[0]) for c in (True, False))
@@ -268,7 +273,7 @@ def test_gain_is_bounded_by_the_logarithm_of_the_proposals():
 
 def test_studies(tables, tmp_path):
     small = dict(latent_dims=(2,), decoders=((),), max_epochs=2, progress=False, n_jobs=1)
-    store = training.Store(tmp_path / "fits.db")
+    store = Store(tmp_path / "fits.db")
     rows = lars.prior_study(seeds=range(2), store=store, **small)
     assert len(rows) == 16 and set(rows.prior) == set(lars.PRIORS) and set(rows.table) == {"real", "law"}
     assert rows.acceptance.notna().equals(rows.prior == "LARS")
@@ -297,10 +302,10 @@ def test_validation_follows_the_weights_not_the_moving_average():
     """The loss on validation rows is -log p_T under the Z of the moment, though <Z> lags behind."""
     model = Density(LARS(n_proposals=4096, hidden=(16, 16)), margins="identity", lr=2e-2, lr_decay="constant", max_epochs=12, batch_size=64,
                     patience=100, random_state=0, progress=False, compile=False).fit(TOYS["nine Gaussians"].sample(800, 0))
-    generator = torch.Generator().manual_seed(model.seed_)
-    with training.steady(model.seed_) as generator:
+    rng = torch.Generator().manual_seed(model.seed_)
+    with steady(model.seed_) as rng:
         model.build(2)
-        _, valid = model._split(800, generator)
+        _, valid = model._split(800, rng)
     h = model.history_[model.history_.split == "validation"].set_index("epoch").value
     rows = TOYS["nine Gaussians"].sample(800, 0)[valid]
     assert h[model.best_epoch_] == pytest.approx(-model.prior_.log_prob(rows).mean(), abs=0.03)
@@ -353,7 +358,7 @@ def test_points_in_any_form():
 
 
 def test_arguments_that_cannot_be(tables):
-    from genmod_nb.vae import Normal
+    from genmod_nb.priors import Normal
     from genmod_nb.wae import WAE, w2_divergence
     for hidden in ((-1,), (2.5,), ("a",), (True,), (0,)):
         with pytest.raises(ValueError, match="hidden"):
@@ -377,7 +382,7 @@ def test_a_rate_above_one_is_not_loaded(tables, tmp_path):
 
 
 def test_an_unknown_specification_names_the_known_ones(tables, tmp_path):
-    from genmod_nb.training import Specification, from_json
+    from genmod_nb.estimators import Specification, from_json
     with pytest.raises(ValueError, match="among LARS, Mixture, Normal, Vamp;") as e:
         from_json({"LARZ": {}})
     assert "genmod_nb.cli" in str(e.value) and "PriorSpec" not in Specification.registry

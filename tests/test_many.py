@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genmod_nb import training
-from genmod_nb.training import Store, fit_many
+from genmod_nb.model import GenerativeModel
+from genmod_nb.store import Store
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 
@@ -77,8 +78,8 @@ def test_store_skips_what_is_there(tables, tmp_path, monkeypatch):
     store, models = Store(tmp_path / "s.db"), [vae(s) for s in range(4)]
     first = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
     trained = []
-    original = training.Generator._prepare
-    monkeypatch.setattr(training.Generator, "_prepare", lambda self, *given: trained.append(self.random_state) or original(self, *given))
+    original = GenerativeModel._prepare
+    monkeypatch.setattr(GenerativeModel, "_prepare", lambda self, *given: trained.append(self.random_state) or original(self, *given))
     again = fit_many(models, tables[0], n_jobs=1, store=store, progress=False)
     assert trained == [] and all((a == b).all() for a, b in zip(samples(first), samples(again)))
     pd.testing.assert_frame_equal(first[0].history_, again[0].history_, check_dtype=False)
@@ -116,7 +117,8 @@ def test_store_that_is_none(tmp_path):
 STUDY = """
 import sys
 from genmod_nb.data import load_losses
-from genmod_nb.training import Store, fit_many
+from genmod_nb.store import Store
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 models = [VAE(encoder=(8,), decoder=(8,), max_epochs=20, compile=False, random_state=s) for s in range(24)]
 fit_many(models, load_losses()[0], n_jobs=int(sys.argv[2]), store=Store(sys.argv[1]), progress=False)
@@ -151,7 +153,7 @@ def test_killed_studies_lose_nothing(tables, tmp_path, jobs, full):
 
 NESTED = """
 import multiprocessing, sys, time
-from genmod_nb.training import spread
+from genmod_nb.many import spread
 inner = multiprocessing.get_context("fork").Process(target=lambda: list(spread(time.sleep, [(2,), (2,)], 2)))
 inner.start()
 inner.join(60)

@@ -8,9 +8,12 @@ from scipy import optimize, stats
 
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
-from genmod_nb.data import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, RawMargin, fit_gpd
-from genmod_nb.evaluation import BASELINES, Ensemble, External, Truth
-from genmod_nb.training import Generator
+from genmod_nb.margins import CLIP, MARGINS, GaussianMargin, LogMargin, Margins, RawMargin, fit_gpd
+from genmod_nb.baselines import Truth
+from genmod_nb.evaluation import External
+from genmod_nb.ensemble import Ensemble
+from genmod_nb.evaluation import BASELINES
+from genmod_nb.model import GenerativeModel
 from genmod_nb.vae import VAE
 
 QUIET = dict(progress=False, random_state=0)
@@ -247,7 +250,7 @@ def test_an_ensemble_draws_zeros(margins, tmp_path):
     model = Ensemble(members=2, max_epochs=20, margins=margins, **QUIET).fit(X)
     drawn, share = model.sample(n, random_state=1), (X.a == 0).mean()
     assert (drawn.a == 0).mean() == pytest.approx(share, abs=0.01 + error(share, n)) and not (drawn.b == 0).any()
-    back = Generator.load(model.save(tmp_path / "m")).sample(n, random_state=1)
+    back = GenerativeModel.load(model.save(tmp_path / "m")).sample(n, random_state=1)
     pd.testing.assert_frame_equal(back, drawn)
 
 
@@ -257,20 +260,23 @@ def test_every_model_draws_zeros_and_keeps_that_in_its_file(name, tmp_path):
     model = MODELS[name](**SMALL | dict(max_epochs=40)).fit(X)
     drawn = model.sample(5000, random_state=1)
     assert (drawn.a == 0).mean() > 0.1 and not (drawn.b == 0).any()
-    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)
+    pd.testing.assert_frame_equal(GenerativeModel.load(model.save(tmp_path / "m")).sample(5000, random_state=1), drawn)
 
 
 def test_what_was_kept_under_another_format_is_not_taken_for_this_one(tmp_path, monkeypatch):
     """The same arguments meant another map then: a store fits again, and a file is refused."""
-    from genmod_nb import training
-    store, X = training.Store(tmp_path / "fits.db"), returns(0.01)
-    model, = training.fit_many([VAE(margins="raw", max_epochs=1, **QUIET)], X, n_jobs=1, store=store, progress=False)
+    from genmod_nb.files import FORMAT
+    from genmod_nb.store import Store
+    from genmod_nb.many import fit_many
+    store, X = Store(tmp_path / "fits.db"), returns(0.01)
+    model, = fit_many([VAE(margins="raw", max_epochs=1, **QUIET)], X, n_jobs=1, store=store, progress=False)
     model.save(tmp_path / "m")
     assert store.get(VAE(margins="raw", max_epochs=1, **QUIET), X, model.path_) is not None
-    monkeypatch.setattr(training, "FORMAT", training.FORMAT + 1)
+    for room in ("files", "store"):
+        monkeypatch.setattr(f"genmod_nb.{room}.FORMAT", FORMAT + 1)
     assert store.get(VAE(margins="raw", max_epochs=1, **QUIET), X, model.path_) is None
     with pytest.raises(ValueError, match="file format"):
-        Generator.load(tmp_path / "m")
+        GenerativeModel.load(tmp_path / "m")
 
 
 # ------------------------------------------------------------------ the raw scale
@@ -300,7 +306,7 @@ def test_an_ensemble_on_raw_columns_keeps_their_unit(scale, centre, calibrated, 
     drawn = model.sample(20_000, random_state=0)
     assert drawn.std().to_numpy() == pytest.approx(X.std().to_numpy(), rel=0.05 if calibrated else 0.3)
     assert drawn.mean().to_numpy() == pytest.approx(X.mean().to_numpy(), abs=0.05 * scale if calibrated else 0.3 * scale)
-    pd.testing.assert_frame_equal(Generator.load(model.save(tmp_path / "m")).sample(9, random_state=0), model.sample(9, random_state=0))
+    pd.testing.assert_frame_equal(GenerativeModel.load(model.save(tmp_path / "m")).sample(9, random_state=0), model.sample(9, random_state=0))
 
 
 def test_a_vae_on_raw_columns_does_not_see_their_unit():

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from genmod_nb.data import MARGINS, SIGNED, GaussianMargin, LossLaw
+from genmod_nb.data import LossLaw
+from genmod_nb.margins import MARGINS, SIGNED, GaussianMargin
 from genmod_nb.metrics import anderson_darling, kendall_error, kendall_function
 
 LOSS = st.one_of(st.just(0.0), st.floats(1e-6, 1e4), st.integers(1, 5).map(float))

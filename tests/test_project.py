@@ -1,9 +1,9 @@
 """The house itself: one source of truth, imports that flow one way, light imports, notebooks in order."""
-import ast
 import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[1]
 BASH = re.compile(r"```bash\n(.+?)```", flags=re.S)
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 NUMBERED = [n for n in NOTEBOOKS if n.stem[:2].isdigit()]
-LOWEST = ["21_dialect", "20_tables"]        # of the machine room; then as the chapters are numbered
-ORDER = {n.stem[3:]: LOWEST.index(n.stem) - 9 if n.stem in LOWEST else int(n.stem[:2]) for n in NUMBERED}
+MODULES = [p.stem for p in sorted((ROOT / "genmod_nb").glob("[!_]*.py"))]
 
 
 def cells(path, kind):
@@ -28,12 +27,41 @@ def settings():
     return config["DEFAULT"]
 
 
-def test_modules_import_only_from_lower_rooms():
-    for name, number in ORDER.items():
-        tree = ast.parse((ROOT / "genmod_nb" / f"{name}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("genmod_nb."):
-                assert ORDER[node.module.split(".")[1]] < number, (name, node.module)
+def rooms():
+    """The modules in the order of the contract in .importlinter, highest first."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / ".importlinter")
+    return config["importlinter:contract:rooms"]["layers"].split()
+
+
+def test_rooms_import_only_from_lower_rooms():
+    """Which stands where is one list, and import-linter reads what the modules import, inside functions too."""
+    done = subprocess.run([Path(sys.executable).parent / "lint-imports", "--no-cache"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "1 kept, 0 broken" in done.stdout, done.stdout + done.stderr
+    assert sorted(rooms()) == MODULES
+
+
+def test_the_contract_sees_an_import_upwards(tmp_path):
+    for name in ("genmod_nb", ".importlinter"):
+        (shutil.copytree if name == "genmod_nb" else shutil.copy)(ROOT / name, tmp_path / name)
+    with open(tmp_path / "genmod_nb" / "frames.py", "a", encoding="utf-8") as f:
+        f.write("\ndef up():\n    from .vae import VAE\n    return VAE\n")
+    done = subprocess.run([Path(sys.executable).parent / "lint-imports", "--no-cache"], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1 and "genmod_nb.frames is not allowed to import genmod_nb.vae" in done.stdout, done.stdout
+
+
+def test_the_machine_room_does_not_use_the_story():
+    """A room with a number from 20 stands on `data`, `margins` and `metrics`, and on no other chapter; the command line on all."""
+    number = {n.stem[3:]: int(n.stem[:2]) for n in NUMBERED}
+    order = rooms()[::-1]
+    story = [order.index(name) for name in order if 2 < number[name] < 20]
+    assert all(order.index(name) < min(story) for name in order if number[name] >= 20 and name != "cli")
+
+
+def test_no_module_is_long():
+    sizes = {m: len((ROOT / "genmod_nb" / f"{m}.py").read_text(encoding="utf-8").splitlines()) for m in MODULES}
+    assert max(sizes.values()) < 450, max(sizes, key=sizes.get)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
@@ -86,7 +114,7 @@ def test_imports_are_light():
 
 def test_without_extras():
     hide = "import sys; [sys.modules.__setitem__(m, None) for m in ('skfolio', 'skfolio.datasets', 'pyvinecopulib', 'optuna', 'dask', 'distributed')]\n"
-    modules = "\n".join(f"import genmod_nb.{m}" for m in ORDER)
+    modules = "\n".join(f"import genmod_nb.{m}" for m in MODULES)
     done = run(hide + modules + "\nfrom genmod_nb.data import load_losses\ntry: load_losses()\nexcept ImportError as e: print(e)")
     assert done.returncode == 0 and "pip install 'genmod_nb[data]'" in done.stdout, done.stderr
 

@@ -880,7 +880,7 @@ def test_a_long_file_is_read_as_a_short_one(tmp_path):
 def test_a_large_table_is_asked_the_same(tmp_path, monkeypatch):
     """Of a parquet file that is only opened, the first rows tell which columns are losses."""
     from genmod_nb import tables as room
-    from genmod_nb.evaluation import Independent
+    from genmod_nb.baselines import Independent
     monkeypatch.setattr(room, "LARGE", 100)
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"fire": rng.random(300), "policy_id": pd.array(np.arange(300) // 2, dtype="Int64"), "hail": rng.random(300), "region": ["n", "s", None] * 100})

@@ -14,10 +14,15 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
-from genmod_nb import data, tables as tables_room, training
+from genmod_nb import tables as tables_room
+from genmod_nb.data import simulate_losses
+from genmod_nb.engine import GRADIENTS
+from genmod_nb.model import GenerativeModel
+from genmod_nb.many import spread
 from genmod_nb.cli import main
-from genmod_nb.sigma import run_study
-from genmod_nb.training import Store, fit_many
+from genmod_nb.study import run_study
+from genmod_nb.store import Store
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 pytest.importorskip("distributed")
@@ -47,7 +52,7 @@ def models(n=8, **arguments):
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
-    monkeypatch.setattr(training, "TASK_S", 1e-9)
+    monkeypatch.setattr("genmod_nb.many.TASK_S", 1e-9)
 
 
 def rows_of(store):
@@ -84,7 +89,7 @@ def test_a_table_goes_to_every_worker_once(client, tables):
     X = X + np.random.default_rng(0).random(X.shape) * 1e-3
     seen = []
     with joblib.parallel_config(backend="dask"):
-        for _ in training.spread(np.shape, [(X,)] * 12, 2, [X]):
+        for _ in spread(np.shape, [(X,)] * 12, 2, [X]):
             seen.append({k: len(v) for k, v in client.who_has().items() if "DataFrame" in k})
         assert joblib.parallel.get_active_backend()[0].data_futures == {}
     assert all(list(copies.values()) == [2] for copies in seen) and len(seen) == 12
@@ -103,7 +108,7 @@ def test_workers_keep_their_memory(client):
     """Dask's workers return freed memory at once, and fetch it anew, a page of 4 kB at a time; ours do not."""
     assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {"65536"}
     with joblib.parallel_config(backend="dask"):
-        assert max(training.spread(churn, [(1000,)] * 4, 2)) < 10_000      # of 256,000
+        assert max(spread(churn, [(1000,)] * 4, 2)) < 10_000      # of 256,000
 
 
 def test_other_backends(tables):
@@ -146,11 +151,13 @@ CLIENT = """
 import sys, joblib
 sys.path.insert(0, {tests!r})
 from test_scale import models
-from genmod_nb import training
+from genmod_nb import many
 from genmod_nb.data import load_losses
-training.TASK_S = 1e-9
+from genmod_nb.many import fit_many
+from genmod_nb.store import Store
+many.TASK_S = 1e-9
 with joblib.parallel_config(backend="dask", scheduler_host={address!r}):
-    training.fit_many(models(), load_losses()[0], store=training.Store(sys.argv[1]), progress=False)
+    fit_many(models(), load_losses()[0], store=Store(sys.argv[1]), progress=False)
 """
 
 
@@ -214,7 +221,7 @@ WRITER = """
 import sys
 from test_scale import models
 from genmod_nb.data import load_losses
-from genmod_nb.training import Store
+from genmod_nb.store import Store
 X, first, n = load_losses()[0], int(sys.argv[2]), int(sys.argv[3])
 model = models(1, max_epochs=1)[0].fit(X)
 for seed in range(first, first + n): Store(sys.argv[1]).put(model.set_params(random_state=seed), X)
@@ -241,7 +248,8 @@ FULL = """
 import resource, sys
 from test_scale import models
 from genmod_nb.data import load_losses
-from genmod_nb.training import Store, fit_many
+from genmod_nb.store import Store
+from genmod_nb.many import fit_many
 store = Store(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 try: fit_many(models(3), load_losses()[0], n_jobs=1, store=store, progress=False)
@@ -257,7 +265,7 @@ def test_a_full_disk_is_reported(tables, tmp_path):
     store, fits = Store(tmp_path / "s.db"), models(3)
     kept = rows_of(store)
     assert 0 < len(kept) < 30
-    found = [store.get(m, tables[0], path) for m in fits for path in training.GRADIENTS]
+    found = [store.get(m, tables[0], path) for m in fits for path in GRADIENTS]
     assert sum(m is not None for m in found) == len(kept)
     fit_many(fits, tables[0], n_jobs=1, store=store, progress=False)
     assert len(store) == 30 and kept.items() <= rows_of(store).items()
@@ -317,19 +325,19 @@ def test_sampling_does_not_gather_rows(model, tables, tmp_path, full):
     print(f"{n} rows: {n / seconds:.0f} rows/s, {megabytes:.0f} MB at most")
     assert pyarrow.parquet.read_metadata(path).num_rows == n and megabytes < 1000
     first = next(pyarrow.dataset.dataset(path).to_batches(batch_size=100_000)).to_pandas()
-    assert first.equals(training.Generator.load(model).sample(100_000, random_state=0))
+    assert first.equals(GenerativeModel.load(model).sample(100_000, random_state=0))
 
 
 @pytest.fixture
 def long_table(tmp_path, monkeypatch):
     """3,000 rows as a DataFrame, a parquet folder and a memory-mapped array; 1,000 rows count as many."""
     monkeypatch.setattr(tables_room, "LARGE", 1_000)
-    X = data.simulate_losses(3_000, random_state=0)
+    X = simulate_losses(3_000, random_state=0)
     (tmp_path / "parts").mkdir()
     for k in range(3):
-        data.write_table(tmp_path / "parts" / f"{k}.parquet", [X[k * 1_000:(k + 1) * 1_000]])
+        tables_room.write_table(tmp_path / "parts" / f"{k}.parquet", [X[k * 1_000:(k + 1) * 1_000]])
     np.save(tmp_path / "x.npy", X.to_numpy())
-    return X, data.open_losses(tmp_path / "parts"), np.load(tmp_path / "x.npy", mmap_mode="r")
+    return X, tables_room.open_losses(tmp_path / "parts"), np.load(tmp_path / "x.npy", mmap_mode="r")
 
 
 def test_large_tables_in_all_their_forms(kind, long_table):
@@ -351,9 +359,9 @@ def test_large_tables_are_checked_to_their_last_row(long_table, tmp_path):
     model = VAE(max_epochs=1, progress=False)
     with pytest.raises(ValueError, match=r"'f3' has 1 negative loss \(row 2999\)"):
         model.fit(bad.to_numpy())
-    data.write_table(tmp_path / "parts" / "2.parquet", [bad[2_000:]])
+    tables_room.write_table(tmp_path / "parts" / "2.parquet", [bad[2_000:]])
     with pytest.raises(ValueError, match=r"'f3' has 1 negative loss \(row 2999\)"):
-        model.fit(data.open_losses(tmp_path / "parts"))
+        model.fit(tables_room.open_losses(tmp_path / "parts"))
 
 
 def test_large_tables_in_a_study(long_table, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 
 from genmod_nb import sigma as chapter
 from genmod_nb.cli import main
-from genmod_nb.sigma import active_units, arguments_of, fit_scores, importances, intervals, search, sigma_study, size_study, without_noise
-from genmod_nb.training import Store
+from genmod_nb.study import active_units, fit_scores, intervals, without_noise
+from genmod_nb.sigma import arguments_of, importances, search, sigma_study, size_study
+from genmod_nb.store import Store
 from genmod_nb.vae import VAE
 
 SMALL = dict(max_epochs=4, encoder=(8,), decoder=(8,), progress=False)
@@ -70,8 +71,8 @@ def test_a_failed_fit_is_a_row_with_its_reason(tables):
 def test_nothing_is_computed_twice(tables, tmp_path, monkeypatch):
     store, scored = Store(tmp_path / "fits.db"), []
     first = study(tables, range(2), store)
-    original = chapter.fit_scores
-    monkeypatch.setattr(chapter, "fit_scores", lambda model, *given: scored.append(model.seed_) or original(model, *given))
+    original = fit_scores
+    monkeypatch.setattr("genmod_nb.study.fit_scores", lambda model, *given: scored.append(model.seed_) or original(model, *given))
     again = study(tables, range(2), store)
     pd.testing.assert_frame_equal(first, again)
     assert scored == [] and len(store) == 4

@@ -22,14 +22,22 @@ from sklearn.neighbors import KernelDensity
 
 from conftest import SMALL
 from test_contract import diverging
-from genmod_nb import training
+from genmod_nb import engine, surroundings
+from genmod_nb.compiled import _own_folder
+from genmod_nb.engine import Member, run_epoch, train_members
+from genmod_nb.many import _fit_each
+from genmod_nb.seam import GenerativeModule, Player
+from genmod_nb.surroundings import steady
 from genmod_nb.cli import MODELS
-from genmod_nb.data import Margins
-from genmod_nb.evaluation import Bootstrap, Ensemble, External, GaussianCopula, GaussianMixture, Vine
+from genmod_nb.margins import Margins
+from genmod_nb.baselines import Bootstrap, GaussianCopula, GaussianMixture, Vine
+from genmod_nb.evaluation import External
+from genmod_nb.ensemble import Ensemble
 from genmod_nb.gan import last_weights
-from genmod_nb.lars import LARS, Density
-from genmod_nb.sigma import posterior, without_noise
-from genmod_nb.training import Generator, fit_many
+from genmod_nb.lars import Density, LARS
+from genmod_nb.study import posterior, without_noise
+from genmod_nb.model import GenerativeModel
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 FITS = {name: kind(**SMALL, compile=False, **dict(members=2) if name == "ensemble" else {}) for name, kind in MODELS.items()}
@@ -157,10 +165,10 @@ def interrupted(model, tables, monkeypatch):
         if next(calls, "end") == "end":
             raise KeyboardInterrupt
         return epoch(*args, **kwargs)
-    epoch = training.run_epoch
+    epoch = run_epoch
     with monkeypatch.context() as m:
-        m.setattr(training, "run_epoch", stop)
-        if not isinstance(model, Generator):
+        m.setattr("genmod_nb.engine.run_epoch", stop)
+        if not isinstance(model, GenerativeModel):
             m.setattr(type(model), "_learn", stop)
             next(calls)
         model.fit(tables[1])
@@ -229,11 +237,11 @@ CROSS = """
 import numpy as np, warnings
 from joblib import parallel_config
 from sklearn.model_selection import cross_val_score
-from genmod_nb import evaluation
+from genmod_nb import ensemble
 from genmod_nb.data import load_losses
-evaluation.CALIBRATION = 2 ** 16
+ensemble.CALIBRATION = 2 ** 16
 with parallel_config(backend="threading", n_jobs=4):
-    scores = cross_val_score(evaluation.Ensemble(members=2, max_epochs=5, random_state=0, progress=False), load_losses()[0], cv=4)
+    scores = cross_val_score(ensemble.Ensemble(members=2, max_epochs=5, random_state=0, progress=False), load_losses()[0], cv=4)
 assert np.isfinite(scores).all(), scores
 print(scores.tolist())
 """
@@ -249,7 +257,7 @@ ENDS = {
     "a worker of joblib frees its last task": """
 import sys, torch
 from joblib import Parallel, delayed
-from genmod_nb.training import steady
+from genmod_nb.surroundings import steady
 class Task: pass
 def work(task):
     with steady(0): task.freed = [torch.zeros(3, requires_grad=True) for _ in range(20000)]
@@ -319,13 +327,13 @@ def test_a_child_forked_during_a_fit(tables, name, full):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_forked_by_the_thread_inside():
-    with training.steady(5):
+    with steady(5):
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            with training.steady(6):
+            with steady(6):
                 inside = torch.get_num_threads() == 1
-            os._exit(0 if inside and training._INSIDE else 1)
+            os._exit(0 if inside and surroundings._INSIDE else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -409,7 +417,7 @@ def test_a_model_fitted_under_inference_learns(tables):
 
 
 def test_a_loss_without_gradient_is_an_error(tables):
-    class Blind(training.GenerativeModule):
+    class Blind(GenerativeModule):
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(3))
@@ -417,22 +425,22 @@ def test_a_loss_without_gradient_is_an_error(tables):
         def terms(self, x, noise, scalars, state):
             return {"loss": x.square().mean()}, state
 
-    class BlindModel(Generator):
+    class BlindModel(GenerativeModel):
         def build(self, n_features):
             return Blind()
     try:
         with pytest.raises(RuntimeError, match="does not depend on the parameters"):
             BlindModel(max_epochs=2, compile=False, progress=False).fit(tables[0])
     finally:
-        Generator.registry.pop("BlindModel")
+        GenerativeModel.registry.pop("BlindModel")
 
 
-class Gradientless(training.GenerativeModule):
+class Gradientless(GenerativeModule):
     """A loss that has nothing to do with the parameters, or whose formula turns gradients off, or is another player's."""
     def __init__(self, wrong):
         super().__init__()
         self.wrong, self.weight, self.own = wrong, torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(3))
-        self.players = (training.Player("first", "own"), training.Player("loss", "weight"))
+        self.players = (Player("first", "own"), Player("loss", "weight"))
 
     def terms(self, x, noise, scalars, state):
         loss = (x - self.weight).square().mean()
@@ -445,16 +453,16 @@ class Gradientless(training.GenerativeModule):
 @pytest.mark.parametrize("wrong", ["nothing", "no_grad", "other"])
 def test_a_loss_without_gradient_is_an_error_in_a_stack_too(path, size, wrong):
     rows = torch.arange(64)
-    members = [training.Member(Gradientless(wrong), torch.randn(64, 3), rows, rows[:0], {"lr": 0.1}, torch.Generator(), 32, 2, 2, "constant") for _ in range(size)]
+    members = [Member(Gradientless(wrong), torch.randn(64, 3), rows, rows[:0], {"lr": 0.1}, torch.Generator(), 32, 2, 2, "constant") for _ in range(size)]
     with pytest.raises(RuntimeError, match="'first' of Gradientless"):
-        list(training.train_members(members, path, size))
+        list(train_members(members, path, size))
 
 
 @pytest.mark.parametrize("model", [Density(LARS(truncation=1, hidden=(4,)), margins="raw"), VAE(prior=LARS(truncation=1, hidden=(4,)))], ids=["alone", "vae"])
 def test_a_prior_with_nothing_to_learn_may_be_fitted(tables, model):
     """Truncation 1 takes every proposal: the acceptance network has a gradient, which is zero."""
     model = clone(model).set_params(compile=False, **SMALL)
-    with training.steady(0):
+    with steady(0):
         first = {k: v.clone() for k, v in model.build(4).state_dict().items() if "prior." in k}
     fitted = model.fit(tables[0]).module_.state_dict()
     assert first and all(torch.equal(v, fitted[k]) for k, v in first.items())
@@ -463,17 +471,17 @@ def test_a_prior_with_nothing_to_learn_may_be_fitted(tables, model):
 @pytest.mark.parametrize("call", ["sample", "sample_to"])
 def test_rows_are_dressed_by_the_fit_that_drew_them(tables, tmp_path, monkeypatch, call):
     """A refit on an array, in another unit, that falls between the call and the drawing."""
-    model, original = VAE(**SMALL, compile=False).fit(tables[0]), Generator.sample_pieces
+    model, original = VAE(**SMALL, compile=False).fit(tables[0]), GenerativeModel.sample_pieces
 
     def pieces(self, *given, **named):
         model.fit(1000 * tables[0].to_numpy())
         yield from original(self, *given, **named)
     want = model.sample(5, random_state=0)
-    monkeypatch.setattr(Generator, "sample_pieces", pieces)
+    monkeypatch.setattr(GenerativeModel, "sample_pieces", pieces)
     if call == "sample":
         pd.testing.assert_frame_equal(model.sample(5, random_state=0), want)
     else:
-        monkeypatch.setattr(Generator, "sample_pieces", lambda self, *given: [*pieces(self, *given)])
+        monkeypatch.setattr(GenerativeModel, "sample_pieces", lambda self, *given: [*pieces(self, *given)])
         model.sample_to(tmp_path / "rows.csv", 5, random_state=0, progress=False)
         assert pd.read_csv(tmp_path / "rows.csv").to_numpy() == pytest.approx(want.to_numpy())
 
@@ -514,7 +522,7 @@ def test_a_child_has_the_random_numbers_of_its_parent(tables):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_that_ends_leaves_what_its_parent_has_compiled():
-    code = "import os, sys; from genmod_nb import training; p = training._own_folder(); c = os.fork(); c or sys.exit(0); os.waitpid(c, 0); assert p.exists()"
+    code = "import os, sys; from genmod_nb.compiled import _own_folder; p = _own_folder(); c = os.fork(); c or sys.exit(0); os.waitpid(c, 0); assert p.exists()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -523,9 +531,9 @@ def test_nothing_is_held_while_a_finished_model_is_stored(tables):
     models = [VAE(**SMALL | dict(random_state=s), compile=False) for s in range(2)]
     torch.set_default_dtype(torch.float64)
     try:
-        for _ in training._fit_each(models, [0, 0], [0, 1], "stacked", 1, tables[0]):
+        for _ in _fit_each(models, [0, 0], [0, 1], "stacked", 1, tables[0]):
             inside = []
-            thread = threading.Thread(target=lambda: inside.append(training._ONE_AT_A_TIME.acquire(timeout=5) and not training._ONE_AT_A_TIME.release()))
+            thread = threading.Thread(target=lambda: inside.append(surroundings._ONE_AT_A_TIME.acquire(timeout=5) and not surroundings._ONE_AT_A_TIME.release()))
             thread.start()
             thread.join()
             assert inside == [True] and torch.get_default_dtype() == torch.float64
@@ -547,7 +555,7 @@ def test_readings_of_weights_are_the_same_in_any_surroundings(tables, around):
 def test_an_interruption_waits_for_the_end_of_the_step(tables, monkeypatch, name):
     """Ctrl-C as PyTorch enters a vmap, or as the weights are swapped: the earlier fit is whole, and the next one can be made."""
     model = clone(FITS[name]).fit(tables[0])
-    before, place = facts(model), {"ensemble": (torch._functorch.vmap, "_vmap_increment_nesting"), "vae": (training, "functional_call")}[name]
+    before, place = facts(model), {"ensemble": (torch._functorch.vmap, "_vmap_increment_nesting"), "vae": (engine, "functional_call")}[name]
     original, calls = getattr(*place), []
 
     def press(*given, **named):
@@ -565,10 +573,10 @@ def test_an_interruption_waits_for_the_end_of_the_step(tables, monkeypatch, name
 def test_what_a_notebook_defines_can_be_sent_to_a_worker(tables):
     """A class of a notebook goes by value, with all that its methods hold on to."""
     import cloudpickle
-    from genmod_nb import evaluation
-    cloudpickle.register_pickle_by_value(evaluation)
+    from genmod_nb import baselines
+    cloudpickle.register_pickle_by_value(baselines)
     try:
         sent = [cloudpickle.dumps(m.fit(tables[0])) for m in (Bootstrap(), GaussianCopula())]
     finally:
-        cloudpickle.unregister_pickle_by_value(evaluation)
+        cloudpickle.unregister_pickle_by_value(baselines)
     assert [drawn(pickle.loads(s)).shape for s in sent] == [(6, 4)] * 2

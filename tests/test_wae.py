@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from genmod_nb import training, wae as chapter
-from genmod_nb.training import fit_many
+from genmod_nb import wae as chapter
+from genmod_nb.store import Checkpoint
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 from genmod_nb.wae import DELTA, TARGETS, WAE, arima_forecast, imq_kernel, mmd, w2_gaussian
 
@@ -89,8 +90,8 @@ def test_a_defect_in_a_forecast_is_not_swallowed(tables, monkeypatch):
 def test_a_moving_lambda_survives_a_kill(tables, tmp_path, monkeypatch):
     """Stopped in the middle, gone on from the checkpoint: the same λ, the same weights."""
     quiet = WAE(**SMALL | dict(compile=False), schedule="arima").fit(tables[0])
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    original, count = training.Checkpoint.save, []
+    monkeypatch.setattr("genmod_nb.store.CHECKPOINT_SECONDS", 0)
+    original, count = Checkpoint.save, []
 
     def stop(self, stack, path):
         original(self, stack, path)
@@ -98,7 +99,7 @@ def test_a_moving_lambda_survives_a_kill(tables, tmp_path, monkeypatch):
         if len(count) == 33:
             raise KeyboardInterrupt
     with monkeypatch.context() as once:
-        once.setattr(training.Checkpoint, "save", stop)
+        once.setattr(Checkpoint, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             WAE(**SMALL | dict(compile=False), schedule="arima").fit(tables[0], checkpoint=tmp_path)
     resumed = WAE(**SMALL | dict(compile=False), schedule="arima").fit(tables[0], checkpoint=tmp_path)

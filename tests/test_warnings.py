@@ -7,10 +7,12 @@ from pyarrow.dataset import dataset
 from scipy import stats
 from genmod_nb.cli import main
 from genmod_nb.data import load_losses, simulate_losses
-from genmod_nb.evaluation import Ensemble, GaussianCopula, Vine
+from genmod_nb.baselines import GaussianCopula, Vine
+from genmod_nb.ensemble import Ensemble
 from genmod_nb.sigma import study_tables
-from genmod_nb.tables import path_columns, serial_correlation, sum_columns, warn_of_table
-from genmod_nb.training import fit_many
+from genmod_nb.screening import path_columns, serial_correlation, sum_columns
+from genmod_nb.tables import warn_of_table
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 SMALL = dict(max_epochs=1, progress=False, random_state=0, compile=False)
