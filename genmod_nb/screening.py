@@ -8,15 +8,10 @@ __all__ = ['SERIAL', 'CHANCE', 'EXACT', 'serial_correlation', 'path_columns', 'i
 # %% ../nbs/35_screening.ipynb #7cdb00da
 import numpy as np
 import pandas as pd
-
-# %% ../nbs/35_screening.ipynb #b8a1c002
 from scipy.optimize import nnls
 from scipy.stats import norm, rankdata
 
 # %% ../nbs/35_screening.ipynb #b8a1c003
-SERIAL = 0.5      # lag-1 rank correlation from which on rows are said to follow each other
-CHANCE = 1e-3     # share of tables of independent rows that may be said to
-
 def _correlation(a, b):
     "Pearson's correlation; 0 where one of the two is constant"
     a, b = a - a.mean(), b - b.mean()
@@ -40,6 +35,9 @@ def _beyond_trend(x):
     return 1 + 2 * _correlation(steps[1:], steps[:-1])
 
 # %% ../nbs/35_screening.ipynb #7d9d6746
+SERIAL = 0.5      # lag-1 rank correlation from which on rows are said to follow each other
+CHANCE = 1e-3     # share of tables of independent rows that may be said to
+
 def path_columns(
     X, # a table of finite numbers with names, its rows in their order
 ) -> pd.Series: # lag-1 rank correlations by column; empty for rows that are no path
@@ -53,8 +51,6 @@ def path_columns(
     return near[own > max(SERIAL / 2, z * np.sqrt(2 / n))]
 
 # %% ../nbs/35_screening.ipynb #b8a1c006
-EXACT = 0.01      # of a column's mean absolute deviation: what a combination may leave over
-
 def _tick(x):
     "The step that all cells are multiples of; a ten-millionth of the largest if there is none"
     size = np.abs(x).max()
@@ -64,6 +60,8 @@ def _tick(x):
     return 1e-7 * size
 
 # %% ../nbs/35_screening.ipynb #70dd481c
+EXACT = 0.01      # of a column's mean absolute deviation: what a combination may leave over
+
 def _holds(t, A, c, ticks, free, d):
     "Is column t made up of A with coefficients c, of which some are free, and not by accident?"
     (n, k), left = A.shape, t - A @ c
@@ -115,6 +113,15 @@ def in_words(
              for name, v in sorted(parts.items(), key=lambda part: part[1] < 0)]
     return " ".join(terms).removeprefix("+ ")
 
+# %% ../nbs/35_screening.ipynb #f99ddaea
+def _explained(A):
+    "The columns of A that a regression on the others leaves less than a hundredth of"
+    size = np.abs(A).max(0)
+    usual = np.flatnonzero((size > 1e-90) & (size < 1e90) & (A.std(0) > 0))
+    if len(usual) < 2: return []
+    R = np.corrcoef(A[:, usual], rowvar=False) + 1e-12 * np.eye(len(usual))
+    return list(usual[1 / np.diag(np.linalg.inv(R)) < 1e-2])
+
 # %% ../nbs/35_screening.ipynb #b8a1c008
 @np.errstate(all="ignore")
 def sum_columns(
@@ -123,12 +130,9 @@ def sum_columns(
     "Return the columns that are sums, multiples or averages of others, or other combinations"
     X = X.iloc[::-(-len(X) // 5000)]            # so many rows settle it
     A, (n, d) = X.to_numpy(np.float64), X.shape
-    size = np.abs(A).max(0)
-    usual = np.flatnonzero((size > 1e-90) & (size < 1e90) & (A.std(0) > 0))
-    if n < d + 5 or len(usual) < 2: return {}
-    R = np.corrcoef(A[:, usual], rowvar=False) + 1e-12 * np.eye(len(usual))
-    left = list(usual[1 / np.diag(np.linalg.inv(R)) < 1e-2])
-    ticks, found = {j: _tick(A[:, j]) for j in left}, {}
+    if n < d + 5: return {}
+    left, found = _explained(A), {}
+    ticks = {j: _tick(A[:, j]) for j in left}
     order = sorted(left, key=lambda j: ((A[:, j] ** 2).mean(), -j))
     for signed, j in [(False, j) for j in order] + [(True, j) for j in left[::-1]]:
         others = [i for i in left if i != j]
