@@ -39,19 +39,26 @@ class Margin:
     ): # losses, shape (n,)
         "Return the losses with these scores"
         raise NotImplementedError
-    def log_det(self,
-        x, # losses, shape (n,)
-    ): # log dT/dx, shape (n,), in nats
-        "Return the log-derivative of the map at the clipped losses"
-        raise NotImplementedError
-    def log_pdf(self,
-        x, # losses, shape (n,)
-    ): # log f(x), shape (n,), in nats
-        "Return the log-density that the margin asserts for its column"
-        raise NotImplementedError
-    def sound(self) -> bool:
-        "Return whether these numbers, perhaps read from a file, are those of a law"
-        raise NotImplementedError
+
+# %% ../nbs/01_margins.ipynb #4bce97e3
+@patch
+def log_det(self: Margin,
+    x, # losses, shape (n,)
+): # log dT/dx, shape (n,), in nats
+    "Return the log-derivative of the map at the clipped losses"
+    raise NotImplementedError
+
+@patch
+def log_pdf(self: Margin,
+    x, # losses, shape (n,)
+): # log f(x), shape (n,), in nats
+    "Return the log-density that the margin asserts for its column"
+    raise NotImplementedError
+
+@patch
+def sound(self: Margin) -> bool:
+    "Return whether these numbers, perhaps read from a file, are those of a law"
+    raise NotImplementedError
 
 # %% ../nbs/01_margins.ipynb #51eb0255
 SIGNED = "raw", "identity"     # the kinds of margin that take negative numbers
@@ -90,14 +97,22 @@ class LogMargin(Margin):
             self.scale = max(self.scale, (self.loc - np.log(self.clip)) / 5)
         return self
 
-    def _logs(self, x): return (np.log(np.maximum(x, self.clip)) - self.loc) / self.scale
-    def _kept(self):
-        "log of (1 - p0) / Phi(-u_c); 0 without zeros"
-        if not self.zeros: return 0.0
-        return np.log1p(-self.zeros) - special.log_ndtr(-self._logs(self.clip))
-    def _of_zero(self):
-        "Score and log-density of a zero"
-        return special.ndtri(self.zeros / 2), np.log(self.zeros / self.clip)
+# %% ../nbs/01_margins.ipynb #cd1a8585
+@patch
+def _logs(self: LogMargin, x):
+    "u, at the clipped losses"
+    return (np.log(np.maximum(x, self.clip)) - self.loc) / self.scale
+
+@patch
+def _kept(self: LogMargin):
+    "log of (1 - p0) / Phi(-u_c); 0 without zeros"
+    if not self.zeros: return 0.0
+    return np.log1p(-self.zeros) - special.log_ndtr(-self._logs(self.clip))
+
+@patch
+def _of_zero(self: LogMargin):
+    "Score and log-density of a zero"
+    return special.ndtri(self.zeros / 2), np.log(self.zeros / self.clip)
 
 # %% ../nbs/01_margins.ipynb #5d1c07aa
 @patch
@@ -139,6 +154,24 @@ def sound(self: LogMargin):
     return (self.scale > 0 and self.clip > 0 and 0 <= self.zeros < 1
             and bool(np.isfinite(self._kept())))
 
+# %% ../nbs/01_margins.ipynb #a817ac74
+def _penalised(p, y):
+    "Minus the log-likelihood of p = (xi, log beta) for the excesses y, and the penalty, in nats"
+    xi, log_beta = p
+    z = np.log1p(xi * y / np.exp(log_beta))
+    return (1 + 1 / xi) * z.sum() + len(y) * log_beta + 1 / (1 - xi) - 1
+
+# %% ../nbs/01_margins.ipynb #35ea79ec
+def _climb(y, centre, reach, top):
+    "The best (xi, log beta) with xi up to `top` and log beta within `reach` of where it starts"
+    return optimize.minimize(_penalised, [0.2, centre], (y,), method="L-BFGS-B",
+                             bounds=[(1e-9, top), (centre - reach, centre + reach)])
+
+def _along(y, beta, top, xatol):
+    "The best xi up to `top` for a given scale"
+    return optimize.minimize_scalar(lambda xi: _penalised((xi, np.log(beta)), y), method="bounded",
+                                    bounds=(1e-9, top), options=dict(xatol=xatol))
+
 # %% ../nbs/01_margins.ipynb #38d66648
 def fit_gpd(
     y,          # excesses over the threshold, shape (k,), positive
@@ -147,20 +180,11 @@ def fit_gpd(
     """Return the penalised maximum-likelihood generalised Pareto law of the excesses.
 
     The penalty exp(1 - 1/(1 - xi)) of Coles and Dixon (1999) keeps the mean finite."""
-    tiny, high, top = 1e-9, 0.95, 1 - 1e-6
-    def loss(xi, log_beta):
-        z = np.log1p(xi * y / np.exp(log_beta))
-        return (1 + 1 / xi) * z.sum() + len(y) * log_beta + 1 / (1 - xi) - 1
-    def climb(centre, low, up, top):
-        return optimize.minimize(lambda p: loss(*p), [0.2, centre], method="L-BFGS-B",
-                                 bounds=[(tiny, top), (low, up)])
-    def search(top, xatol):
-        return optimize.minimize_scalar(loss, bounds=(tiny, top), args=(np.log(beta),),
-                                        method="bounded", options=dict(xatol=xatol))
+    high, top = 0.95, 1 - 1e-6
     if beta is None:
-        mean, median = np.log(np.mean(y)), np.log(np.median(y))
-        near, far = climb(mean, mean - 5, mean + 5, high), climb(median, None, None, top)
-    else: near, far = search(high, 1e-5), search(top, 1e-8)
+        near = _climb(y, np.log(np.mean(y)), 5, high)
+        far = _climb(y, np.log(np.median(y)), np.inf, top)
+    else: near, far = _along(y, beta, high, 1e-5), _along(y, beta, top, 1e-8)
     best = far if far.fun < near.fun - 0.01 else near
     return (best.x, beta) if beta is not None else (best.x[0], np.exp(best.x[1]))
 
@@ -211,30 +235,41 @@ class GaussianMargin(Margin):
         self.clip = self.knots[1] / (2 if (x == 0).any() else 1)
         return self
 
-    def _body(self, x, order=0):
-        "The spline, or its derivative, at x within the body"
-        spline = interpolate.CubicHermiteSpline(self.knots / self.unit, self.levels, self.slopes)
-        return spline(np.clip(x, 0, self.knots[-1]) / self.unit, order)
-    def _excess(self, x): return np.maximum(x - self.knots[-1], 0) / self.beta
+# %% ../nbs/01_margins.ipynb #f3c30083
+@patch
+def _body(self: GaussianMargin, x, order=0):
+    "The spline, or its derivative, at x within the body"
+    spline = interpolate.CubicHermiteSpline(self.knots / self.unit, self.levels, self.slopes)
+    return spline(np.clip(x, 0, self.knots[-1]) / self.unit, order)
 
-    def cdf(self,
-        x, # losses, shape (n,)
-    ): # F(x), shape (n,), dimensionless
-        "Return the distribution function of the law"
-        return np.where(x <= self.knots[-1], self._body(x), -np.expm1(self.logsf(x)))
-    def logsf(self,
-        x, # losses, shape (n,)
-    ): # log(1 - F(x)), shape (n,), in nats
-        "Return the log-survival function of the law"
-        tail = np.log(self.sf_u) - np.log1p(self.xi * self._excess(x)) / self.xi
-        return np.where(x <= self.knots[-1], np.log1p(-self._body(x)), tail)
-    def log_pdf(self, x):
-        "Return log f(x); a zero counts as its clipped value, which leaves the integral alone"
-        inside, x = x >= 0, np.where(x == 0, self.clip, x)
-        log_stretch = np.log1p(self.xi * self._excess(x))
-        tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * log_stretch
-        body = np.log(self._body(x, 1)) - np.log(self.unit)
-        return np.where(inside, np.where(x <= self.knots[-1], body, tail), -np.inf)
+@patch
+def _excess(self: GaussianMargin, x): return np.maximum(x - self.knots[-1], 0) / self.beta
+
+# %% ../nbs/01_margins.ipynb #fdeedfff
+@patch
+def cdf(self: GaussianMargin,
+    x, # losses, shape (n,)
+): # F(x), shape (n,), dimensionless
+    "Return the distribution function of the law"
+    return np.where(x <= self.knots[-1], self._body(x), -np.expm1(self.logsf(x)))
+
+@patch
+def logsf(self: GaussianMargin,
+    x, # losses, shape (n,)
+): # log(1 - F(x)), shape (n,), in nats
+    "Return the log-survival function of the law"
+    tail = np.log(self.sf_u) - np.log1p(self.xi * self._excess(x)) / self.xi
+    return np.where(x <= self.knots[-1], np.log1p(-self._body(x)), tail)
+
+# %% ../nbs/01_margins.ipynb #0582af09
+@patch
+def log_pdf(self: GaussianMargin, x):
+    "Return log f(x); a zero counts as its clipped value, which leaves the integral alone"
+    inside, x = x >= 0, np.where(x == 0, self.clip, x)
+    log_stretch = np.log1p(self.xi * self._excess(x))
+    tail = np.log(self.sf_u / self.beta) - (1 + 1 / self.xi) * log_stretch
+    body = np.log(self._body(x, 1)) - np.log(self.unit)
+    return np.where(inside, np.where(x <= self.knots[-1], body, tail), -np.inf)
 
 # %% ../nbs/01_margins.ipynb #82385a9f
 @patch

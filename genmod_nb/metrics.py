@@ -20,33 +20,46 @@ from .tables import random_rows
 from .data import FAKE, REAL
 from .margins import Margins
 
-# %% ../nbs/02_metrics.ipynb #8e501d7e
-def _pair(real, fake, equal=False, random_state=0, names=("real", "fake")):
-    "Both tables as float64 arrays with the same columns; the larger one subsampled if `equal`"
-    with about(names[0]): real = random_rows(real)
-    with about(names[1]): fake = random_rows(fake, random_state=1)
-    fake, pair = matched(fake, real, *names[::-1]), []
-    for name, t in zip(names, (real, fake)):
-        with about(name): t = np.asarray(numbers(t))
-        if len(t) < 2:
-            raise ValueError(f"{name} has shape {t.shape}: give a table with 2 rows or more")
-        pair.append(t)
-    if pair[0].shape[1] != pair[1].shape[1]:
-        one, other = (f"{name} has {t.shape[1]}" for name, t in zip(names, pair))
-        raise ValueError(f"{one} columns and {other}")
-    return [_at_most(t, min(map(len, pair)), random_state) for t in pair] if equal else pair
-
 # %% ../nbs/02_metrics.ipynb #e62c66cf
 def _at_most(t, n, random_state=0):
     "At most n rows of an array, drawn without replacement"
     if len(t) <= n: return t
     return t[check_random_state(random_state).choice(len(t), n, replace=False)]
 
+# %% ../nbs/02_metrics.ipynb #058a2e9d
+def _several(A, name):
+    "The array, which must have two rows or more"
+    if len(A) < 2:
+        raise ValueError(f"{name} has shape {A.shape}: give a table with 2 rows or more")
+    return A
+
+# %% ../nbs/02_metrics.ipynb #8e501d7e
+def _pair(real, fake, equal=False, random_state=0, names=("real", "fake")):
+    "Both tables as float64 arrays with the same columns; the larger one subsampled if `equal`"
+    with about(names[0]): real = random_rows(real)
+    with about(names[1]): fake = random_rows(fake, random_state=1)
+    pair = []
+    for name, t in zip(names, (real, matched(fake, real, *names[::-1]))):
+        with about(name): t = np.asarray(numbers(t))
+        pair.append(_several(t, name))
+    if pair[0].shape[1] != pair[1].shape[1]:
+        one, other = (f"{name} has {t.shape[1]}" for name, t in zip(names, pair))
+        raise ValueError(f"{one} columns and {other}")
+    return [_at_most(t, min(map(len, pair)), random_state) for t in pair] if equal else pair
+
 # %% ../nbs/02_metrics.ipynb #f394873a
-def _names(X):
-    "The names of a table's columns; f1, f2, ... for an array"
-    return list(X.columns) if isinstance(X, pd.DataFrame) else [
-        f"f{j + 1}" for j in range(X.shape[1])]
+def _sampled(X, name="real"):
+    "The rows of a table that are used, and the names of its columns; f1, f2, ... for an array"
+    with about(name): X = random_rows(X)
+    return X, (list(X.columns) if isinstance(X, pd.DataFrame) else
+               [f"f{j + 1}" for j in range(X.shape[1])])
+
+# %% ../nbs/02_metrics.ipynb #e0ac6875
+def _distance(x, y):
+    "W of one feature: x real, y generated, of one length"
+    n, i = len(x), np.arange(1, len(x) + 1)
+    u = (np.searchsorted(np.sort(x), np.sort(y), side="right") + 1) / (n + 2)
+    return -n - np.mean((2 * i - 1) * (np.log(u) + np.log(1 - u[::-1])))
 
 # %% ../nbs/02_metrics.ipynb #4c044c1f
 def anderson_darling(
@@ -63,11 +76,7 @@ def anderson_darling(
     with about("real"): real = random_rows(real)
     names = real.columns if isinstance(real, pd.DataFrame) else None
     real, fake = _pair(real, fake, equal=True, random_state=random_state)
-    n, i = len(real), np.arange(1, len(real) + 1)
-    W = []
-    for x, y in zip(real.T, fake.T):
-        u = (np.searchsorted(np.sort(x), np.sort(y), side="right") + 1) / (n + 2)
-        W.append(-n - np.mean((2 * i - 1) * (np.log(u) + np.log(1 - u[::-1]))))
+    W = [_distance(x, y) for x, y in zip(real.T, fake.T)]
     return pd.Series(W, index=names) if per_feature else float(np.mean(W))
 
 # %% ../nbs/02_metrics.ipynb #23ab9716
@@ -80,6 +89,18 @@ def _prefixes(column):
     bits[np.arange(1, len(column) + 1), order // 64] = one_bit
     return np.bitwise_or.accumulate(bits, axis=0), column[order]
 
+# %% ../nbs/02_metrics.ipynb #4527cde3
+def _dominated(X, block):
+    "How many rows of the block each row of X dominates in every feature"
+    tables, counts = [_prefixes(column) for column in block.T], []
+    for rows in np.array_split(X, -(-len(X) // 32768)):
+        below = None
+        for (table, column), x in zip(tables, rows.T):
+            bits = table[np.searchsorted(column, x, side="left")]
+            below = bits if below is None else np.bitwise_and(below, bits, out=below)
+        counts.append(np.bitwise_count(below).sum(1, dtype=np.int64))
+    return np.concatenate(counts)
+
 # %% ../nbs/02_metrics.ipynb #c71e7c81
 def kendall_function(
     X, # a table, shape (n, d), n >= 2
@@ -87,19 +108,9 @@ def kendall_function(
     """Return, for each row, the share of other rows that it dominates strictly in every feature.
 
     Its distribution is Kendall's dependence function (Genest and Rivest 1993)."""
-    X = np.asarray(numbers(X))
-    if len(X) < 2:
-        raise ValueError(f"X has shape {X.shape}: give a table with 2 rows or more")
-    counts = np.zeros(len(X), np.int64)
-    for block in np.array_split(X, -(-len(X) // 4096)):
-        tables = [_prefixes(column) for column in block.T]
-        for rows in np.array_split(np.arange(len(X)), -(-len(X) // 32768)):
-            below = None
-            for (table, column), x in zip(tables, X[rows].T):
-                bits = table[np.searchsorted(column, x, side="left")]
-                below = bits if below is None else np.bitwise_and(below, bits, out=below)
-            counts[rows] += np.bitwise_count(below).sum(1, dtype=np.int64)
-    return counts / (len(X) - 1)
+    X = _several(np.asarray(numbers(X)), "X")
+    blocks = np.array_split(X, -(-len(X) // 4096))
+    return sum(_dominated(X, block) for block in blocks) / (len(X) - 1)
 
 # %% ../nbs/02_metrics.ipynb #d4918ba4
 def kendall_error(
@@ -143,6 +154,14 @@ def kendall_taus(
     "Return the matrix of pairwise Kendall taus (tau-b)"
     return pd.DataFrame(whole(X)).corr("kendall")
 
+# %% ../nbs/02_metrics.ipynb #5cf01e7c
+def _perfect(A, n_train, n_test, rng):
+    "Held-out rows of a fresh split, and what two perfect generators give for it"
+    order = rng.permutation(len(A))
+    held, rest = A[order[:n_test]], A[order[n_test:]]
+    bootstrap = rest[:n_train][rng.randint(n_train, size=n_test)]
+    return held, {"ideal": rest[:n_test], "training": bootstrap}
+
 # %% ../nbs/02_metrics.ipynb #8e1c57fe
 def noise_floor(
     X,                  # real table, shape (n, d)
@@ -163,11 +182,8 @@ def noise_floor(
     if len(A) < need:
         raise ValueError(f"X has {len(A)} rows: n_train={n_train} and n_test={n_test} need {need}")
     for rep in tqdm(range(reps), desc="noise floor", delay=2, disable=not progress):
-        order = rng.permutation(len(A))
-        held, rest = A[order[:n_test]], A[order[n_test:]]
-        bootstrap = rest[:n_train][rng.randint(n_train, size=n_test)]
-        fakes = {"ideal": rest[:n_test], "training": bootstrap}
-        for floor, fake in fakes.items():
+        held, tables = _perfect(A, n_train, n_test, rng)
+        for floor, fake in tables.items():
             rows.append(dict(floor=floor, rep=rep,
                              anderson_darling=anderson_darling(held, fake),
                              kendall_error=kendall_error(held, fake)))
@@ -268,8 +284,8 @@ def novelty(
 
     Distances are Euclidean, in Gaussian scores of the training margins (standard deviations):
     medians, or means with one row more where a quarter of the held-out rows are copies."""
-    with about("train"): train = random_rows(train)
-    names, (_, test) = _names(train), _pair(train, test, names=("train", "test"))
+    train, names = _sampled(train, "train")
+    _, test = _pair(train, test, names=("train", "test"))
     train, fake = _pair(train, fake, names=("train", "fake"))
     margins = Margins("gaussian" if (train >= 0).all() else "raw")
     margins.fit(pd.DataFrame(train, columns=names))
@@ -328,6 +344,25 @@ def _scores(real, fake, train, names, random_state):
         values |= copying.add_prefix("novelty_").to_dict()
     return values
 
+# %% ../nbs/02_metrics.ipynb #c1b2f577
+_IDEAL = dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5",
+              novelty_ratio="1", novelty_copies="0")
+
+def _judged(card, limits):
+    "The card with its limits, whether they are met, and what scores without a limit should be"
+    card = card.join(limits)
+    met = (card.value <= card.floor_95).astype(object).where(card.floor_95.notna())
+    card.insert(card.columns.get_loc("floor_95") + 1, "met", met)
+    card["ideal"] = [_IDEAL.get(k, "the floor") for k in card.index]
+    return card.rename_axis("score")
+
+# %% ../nbs/02_metrics.ipynb #5f9335e6
+def _drawn(pair, max_rows, samples, random_state):
+    "[(seed, both tables with at most max_rows rows)]: once, if no row is left out"
+    seeds, rng = [random_state], check_random_state(random_state)
+    if max(map(len, pair)) > max_rows: seeds += list(rng.randint(2 ** 31, size=samples - 1))
+    return [(seed, [_at_most(t, max_rows, seed) for t in pair]) for seed in seeds]
+
 # %% ../nbs/02_metrics.ipynb #f074bf96
 def scorecard(
     real,                  # real rows that the model has not seen, shape (n, d)
@@ -349,25 +384,24 @@ def scorecard(
     holds their standard error. Copies are looked for among 500,000 training rows at most."""
     random_state, reps = check_seed(random_state), check_count("reps", reps, least=0)
     max_rows, samples = check_count("max_rows", max_rows), check_count("samples", samples)
-    with about("real"): real = random_rows(real)
-    names = _names(real)
+    real, names = _sampled(real)
     if train is not None: _, train = _pair(real, train, names=("real", "train"))
-    pair, rng = _pair(real, fake), check_random_state(random_state)
-    full, seeds = max(map(len, pair)) <= max_rows, [random_state]
-    if not full: seeds += list(rng.randint(2 ** 31, size=samples - 1))
-    drawn = [[_at_most(t, max_rows, seed) for t in pair] for seed in seeds]
-    values = pd.DataFrame([_scores(*two, train, names, seed) for two, seed in zip(drawn, seeds)])
+    pair = _pair(real, fake)
+    drawn = _drawn(pair, max_rows, samples, random_state)
+    values = pd.DataFrame([_scores(*two, train, names, seed) for seed, two in drawn])
     card = pd.DataFrame({"value": values.mean()})
-    if not full: card["error"] = values.sem()
-    limits = _limits(*drawn[0], train, names, reps, random_state, progress)
-    card = card.join(limits)
-    met = (card.value <= card.floor_95).astype(object).where(card.floor_95.notna())
-    card.insert(card.columns.get_loc("floor_95") + 1, "met", met)
-    ideal = dict.fromkeys(limits.index, "the floor")
-    ideal |= dict(tail_dependence_error="near 0", energy_distance="near 0", two_sample="0.5",
-                  novelty_ratio="1", novelty_copies="0")
-    card["ideal"] = [ideal[k] for k in card.index]
-    return card.rename_axis("score")
+    if max(map(len, pair)) > max_rows: card["error"] = values.sem()
+    return _judged(card, _limits(*drawn[0][1], train, names, reps, random_state, progress))
+
+# %% ../nbs/02_metrics.ipynb #012a6d2e
+def _scatter(ax, a, b, tables, n_rows):
+    "Draw features a and b of each table: rows that are positive in both, of n_rows at most"
+    for table, colour, marker, label in tables:
+        t = table if len(table) <= n_rows else table.sample(n_rows, random_state=0)
+        t = t[(t[[a, b]] > 0).all(axis=1)]
+        ax.scatter(t[a], t[b], s=9, marker=marker, linewidths=0.7, color=colour,
+                   alpha=0.55, label=label)
+    ax.set(xscale="log", yscale="log", xlabel=a, ylabel=b)
 
 # %% ../nbs/02_metrics.ipynb #dd8c3389
 def plot_pairs(
@@ -379,8 +413,7 @@ def plot_pairs(
     """Return a pair plot of real and generated rows on logarithmic axes;
     losses that are not positive are counted, not drawn"""
     import matplotlib.pyplot as plt
-    with about("real"): real = random_rows(real)
-    columns = _names(real)
+    real, columns = _sampled(real)
     real, fake = (pd.DataFrame(t, columns=columns) for t in _pair(real, fake))
     dropped = float((fake <= 0).any(axis=1).mean())
     lows, highs = real[real > 0].min(), real.max() * 3
@@ -388,15 +421,9 @@ def plot_pairs(
     rows, cols = -(-len(pairs) // 3), min(3, len(pairs))
     fig, axs = plt.subplots(rows, cols, figsize=(3.1 * cols, 2.9 * rows),
                             layout="constrained", squeeze=False)
-    tables = ((real, REAL, "o", "real"), (fake, FAKE, "x", "generated"))
     for ax, (a, b) in zip(axs.flat, pairs):
-        for table, colour, marker, label in tables:
-            t = table.head(n_rows) if len(table) <= n_rows else table.sample(n_rows, random_state=0)
-            t = t[(t[[a, b]] > 0).all(axis=1)]
-            ax.scatter(t[a], t[b], s=9, marker=marker, linewidths=0.7, color=colour,
-                       alpha=0.55, label=label)
-        ax.set(xscale="log", yscale="log", xlabel=a, ylabel=b,
-               xlim=(lows[a], highs[a]), ylim=(lows[b], highs[b]))
+        _scatter(ax, a, b, ((real, REAL, "o", "real"), (fake, FAKE, "x", "generated")), n_rows)
+        ax.set(xlim=(lows[a], highs[a]), ylim=(lows[b], highs[b]))
     axs[0, 0].legend(fontsize=9, markerscale=2, loc="upper left")
     note = (f" ({dropped:.0%} of the generated rows have a loss of zero or less "
             "and are not drawn)" if dropped else "")
