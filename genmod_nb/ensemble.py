@@ -84,6 +84,7 @@ LEVEL = 3.9             # scores between whose quantiles the spline runs: 1 row 
 KNOTS = 40              # of the spline
 CALIBRATION = 2 ** 20   # draws behind its knots
 
+# %% ../nbs/08_ensemble.ipynb #948c79ad
 class EnsembleModule(GenerativeModule):
     "A mixture of members with equal weights, and the map that makes its margins normal"
     def __init__(self,
@@ -99,18 +100,27 @@ class EnsembleModule(GenerativeModule):
         "The scores whose quantiles are the knots, shape (d, K)"
         levels = torch.linspace(-LEVEL, LEVEL, KNOTS, dtype=like.dtype, device=like.device)
         return levels.expand(self.n_features, -1).contiguous()
-    def initial_state(self):
-        own = {f"{i}.{k}": v for i, m in enumerate(self.members)
-               for k, v in m.initial_state().items()}
-        return own | ({"knots": self._levels(torch.empty(0))} if self.calibrated else {})
-    def _states(self, state):
-        "Each member's part of the state"
-        return [{k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{i}.")}
-                for i in range(len(self.members))]
-    def check_state(self, state):
-        for member, own in zip(self.members, self._states(state)): member.check_state(own)
-        if self.calibrated and not (state["knots"].diff(dim=1) > 0).all():
-            raise ValueError("the knots of the margins do not increase")
+
+# %% ../nbs/08_ensemble.ipynb #1acabf08
+@patch
+def initial_state(self: EnsembleModule):
+    own = {f"{i}.{k}": v for i, m in enumerate(self.members)
+           for k, v in m.initial_state().items()}
+    return own | ({"knots": self._levels(torch.empty(0))} if self.calibrated else {})
+
+# %% ../nbs/08_ensemble.ipynb #c7ef6411
+@patch
+def _states(self: EnsembleModule, state):
+    "Each member's part of the state"
+    return [{k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{i}.")}
+            for i in range(len(self.members))]
+
+# %% ../nbs/08_ensemble.ipynb #2da5255d
+@patch
+def check_state(self: EnsembleModule, state):
+    for member, own in zip(self.members, self._states(state)): member.check_state(own)
+    if self.calibrated and not (state["knots"].diff(dim=1) > 0).all():
+        raise ValueError("the knots of the margins do not increase")
 
 # %% ../nbs/08_ensemble.ipynb #66d0c8ec
 @patch
@@ -207,12 +217,14 @@ class Ensemble(VAE):
                          weight_decay=weight_decay, batch_size=batch_size, **kwargs)
         self.members, self.calibrated = members, calibrated
 
-    def build(self,
-        n_features: int, # columns of the table
-    ) -> EnsembleModule: # of all members
-        "Return the module of all members, freshly initialised"
-        members = [super(Ensemble, self).build(n_features) for _ in range(self.members)]
-        return EnsembleModule(members, n_features, self.calibrated)
+# %% ../nbs/08_ensemble.ipynb #06f81791
+@patch
+def build(self: Ensemble,
+    n_features: int, # columns of the table
+) -> EnsembleModule: # of all members
+    "Return the module of all members, freshly initialised"
+    members = [VAE.build(self, n_features) for _ in range(self.members)]
+    return EnsembleModule(members, n_features, self.calibrated)
 
 # %% ../nbs/08_ensemble.ipynb #cddaaeab
 @patch
@@ -227,21 +239,28 @@ def parts(self: Ensemble) -> list: # of VAEs
     seeds = np.random.SeedSequence(self.seed_).generate_state(self.members)
     return [VAE(**shared, random_state=int(s)) for s in seeds]
 
-# %% ../nbs/08_ensemble.ipynb #b2cbdcec
+# %% ../nbs/08_ensemble.ipynb #51bcfcd1
 @patch
-def join(self: Ensemble,
-    fitted: list, # the members, fitted
-): # self
-    "Make one law of the fitted members; returns self"
-    first, self.params_ = fitted[0], clone(self).get_params(deep=False)
+def _gather(self: Ensemble, fitted):
+    "Take over what the members share, and what is noted of each"
     for name in ("margins_", "device_", "path_", "columns_", "frame_", "n_features_in_"):
-        setattr(self, name, getattr(first, name))
-    if hasattr(first, "feature_names_in_"): self.feature_names_in_ = first.feature_names_in_
+        setattr(self, name, getattr(fitted[0], name))
+    if hasattr(fitted[0], "feature_names_in_"):
+        self.feature_names_in_ = fitted[0].feature_names_in_
     failed = [f"member {i}: {m.failure_}" for i, m in enumerate(fitted) if m.failure_]
     self.failure_ = failed[0] if failed else ""
     self.best_epoch_ = max(m.best_epoch_ for m in fitted)
     own = [m.history_.assign(member=i) for i, m in enumerate(fitted)]
     self.history_ = pd.concat(own, ignore_index=True)
+
+# %% ../nbs/08_ensemble.ipynb #b2cbdcec
+@patch
+def join(self: Ensemble,
+    fitted: list, # the members, fitted
+): # self
+    "Make one distribution of the fitted members; returns self"
+    self.params_ = clone(self).get_params(deep=False)
+    self._gather(fitted)
     modules, d = [m.module_ for m in fitted], self.n_features_in_
     self.module_ = EnsembleModule(modules, d, self.calibrated).to(self.device_)
     own = {f"{i}.{k}": v for i, m in enumerate(fitted) for k, v in m.state_.items()}
@@ -297,6 +316,12 @@ def fidelity_scores(
     vine = Vine().fit(train).copula_score(test)
     return {"failure": ""} | {k: float(v - vine) for k, v in scores.items()}
 
+# %% ../nbs/08_ensemble.ipynb #b7bd6919
+def _split_again(rows, seed):
+    "Two ninths of the rows, drawn by the seed, and the others"
+    order = np.random.RandomState(seed).permutation(len(rows))
+    return [rows.iloc[part] for part in np.split(order, [len(rows) * 2 // 9])]
+
 # %% ../nbs/08_ensemble.ipynb #36250a4a
 def fidelity_study(
     tables=study_tables, # a function that gives {name: (train, test)} for each seed; test is unused
@@ -310,8 +335,7 @@ def fidelity_study(
     plan, own = [], dict(progress=False)
     for seed in seeds:
         for table, (rows, _) in tables(seed).items():
-            order = np.random.RandomState(seed).permutation(len(rows))
-            held, chosen = (rows.iloc[part] for part in np.split(order, [len(rows) * 2 // 9]))
+            held, chosen = _split_again(rows, seed)
             plan += [(dict(table=table, variant=name, seed=seed), chosen, held,
                       Ensemble(**own | kw | arguments, members=members, random_state=seed))
                      for name, kw in variants.items()]

@@ -1,19 +1,23 @@
 """Baselines, models from elsewhere, the harness and its table."""
+import json
+import os
 import sys
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy import special, stats
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from test_contract import damage
 from genmod_nb.data import simulate_losses
 from genmod_nb.margins import SIGNED, Margins
 from genmod_nb.study import EXPECTED, IDEALS
-from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Vine
+from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Truth, Vine, holds_baseline
 from genmod_nb.evaluation import External
 from genmod_nb.evaluation import compare, ranks, summary
 from genmod_nb.gan import GAN
@@ -120,10 +124,205 @@ def test_before_fit(model):
         clone(model).sample()
 
 
-@EACH
-def test_no_file(model, tables, tmp_path):
-    with pytest.raises(AttributeError, match="no file format"):
-        clone(model).fit(tables[0]).save(tmp_path / "model")
+# ------------------------------------------------------------------ files
+KEPT = pytest.mark.parametrize("model", [*baselines()[:5], Truth()], ids=lambda m: type(m).__name__)
+
+
+def change(folder, change_config=None, **arrays):
+    """Rewrite a saved folder; an array given as None is taken out."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | (change_config or {})))
+    kept = load_file(folder / "model.safetensors") | {k.replace("__", "."): v for k, v in arrays.items()}
+    save_file({k: np.array(v, order="C") for k, v in kept.items() if v is not None}, folder / "model.safetensors")
+
+
+@KEPT
+@pytest.mark.parametrize("as_array", [False, True])
+def test_save_and_load(model, as_array, tables, tmp_path):
+    train, test = (t.to_numpy() for t in tables) if as_array else tables
+    model = clone(model).fit(train)
+    folder = model.save(tmp_path / "model")
+    assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
+    assert "genmod_nb." not in (folder / "config.json").read_text()
+    for back in (type(model).load(folder), Baseline.load(folder)):
+        assert type(back) is type(model) and set(vars(clone(back))) == set(vars(clone(model)))
+        assert np.array_equal(back.sample(500, random_state=3), model.sample(500, random_state=3))
+        if hasattr(model, "score_samples"):
+            assert np.array_equal(back.score_samples(test), model.score_samples(test))
+            assert back.copula_score(test) == model.copula_score(test)
+        if not as_array:
+            assert list(back.sample(2)) == list(train)
+    again = back.save(tmp_path / "again")
+    for name in ("config.json", "model.safetensors"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    model.save(folder)                                  # an older one may be replaced
+    assert sorted(os.listdir(tmp_path)) == ["again", "model"]
+
+
+def test_a_file_needs_a_format(tables, tmp_path):
+    with pytest.raises(AttributeError, match="External has no file format"):
+        External(Jitter()).fit(tables[0]).save(tmp_path / "model")
+    folder = Independent().fit(tables[0]).save(tmp_path / "model")
+    change(folder, {"model": "External", "params": {"model": "os.system"}})
+    for cls in (External, Baseline):
+        with pytest.raises(ValueError, match="no file format"):
+            cls.load(folder)
+    with pytest.raises(NotFittedError):
+        Vine().save(tmp_path / "new")
+
+
+def test_load_only_what_it_is(tables, tmp_path):
+    folder = Independent().fit(tables[0]).save(tmp_path / "model")
+    for cls in (Vine, GenerativeModel, VAE):
+        with pytest.raises(ValueError, match=f"'Independent', not a {cls.__name__}"):
+            cls.load(folder)
+    assert holds_baseline(folder)
+    network = VAE(**SMALL).fit(tables[0]).save(tmp_path / "network")
+    with pytest.raises(ValueError, match="'VAE', not a Baseline"):
+        Baseline.load(network)
+    assert not holds_baseline(network)
+    change(folder, {"model": ["Independent"]})
+    with pytest.raises(ValueError, match="not a Baseline"):
+        Baseline.load(folder)
+    assert not holds_baseline(folder)
+    with pytest.raises(FileNotFoundError):
+        Baseline.load(tmp_path / "nowhere")
+
+
+@KEPT
+@pytest.mark.parametrize("how", ["no config", "no weights", "truncated", "pickle", "not json", "list", "foreign", "import path", "future format"])
+def test_damaged_folder(model, how, tables, tmp_path):
+    folder = clone(model).fit(tables[0]).save(tmp_path / "model")
+    damage(folder, how)
+    with pytest.raises(ValueError, match="model"):
+        type(model).load(folder)
+
+
+@KEPT
+def test_damaged_arrays(model, tables, tmp_path):
+    model = clone(model).fit(tables[0])
+    loc = "margins__0__" + ("loc" if model.margins == "identity" else "xi")
+    laws = [f"law__{name}" for name in model._shapes if name != "vine"]
+    for name in [loc, *laws]:
+        folder = model.save(tmp_path / "model")
+        own = load_file(folder / "model.safetensors")[name.replace("__", ".")]
+        for array, says in [(None, "missing"), (own.astype(np.float32), "float32"), (own[None], "shape"), (own * np.nan, "NaN")]:
+            model.save(folder)
+            change(folder, **{name: array})
+            with pytest.raises(ValueError, match=f"{folder}.*{says}"):
+                Baseline.load(folder)
+    for more in ({"extra": np.zeros(2)}, {"law__extra": np.zeros(2)}):
+        change(model.save(folder), **more)
+        with pytest.raises(ValueError, match="one too many"):
+            Baseline.load(folder)
+
+
+@pytest.mark.parametrize("config, says", [
+    ({"n_features": 5}, "disagree"), ({"n_features": "4"}, "n_features"), ({"columns": ["a", "a", "b", "c"]}, "disagree"),
+    ({"n_features": 3, "columns": None}, "one too many"), ({"params": {"verbose": True}}, "takes no arguments"), ({"params": []}, "cannot be loaded"),
+    ({"model": "Bootstrap"}, "law.correlation")], ids=str)
+def test_damaged_config(config, says, tables, tmp_path):
+    folder = GaussianCopula().fit(tables[0]).save(tmp_path / "model")
+    change(folder, config)
+    with pytest.raises(ValueError, match=says):
+        Baseline.load(folder)
+
+
+@pytest.mark.parametrize("array, value, says", [
+    ("law__correlation", np.eye(4) * 2, "not 1"), ("law__correlation", np.ones((4, 4)), "positive definite"),
+    ("law__correlation", np.eye(4) + np.triu(np.full((4, 4), 0.5), 1), "symmetric"), ("law__correlation", np.eye(3), "shape"),
+    ("margins__2__xi", np.array(2.0), "margin 3")], ids=range(5))
+def test_damaged_correlations(array, value, says, tables, tmp_path):
+    folder = GaussianCopula().fit(tables[0]).save(tmp_path / "model")
+    change(folder, **{array: value})
+    with pytest.raises(ValueError, match=says):
+        Baseline.load(folder)
+
+
+def test_damaged_mixture(tables, tmp_path):
+    model = GaussianMixture(max_components=3, random_state=0).fit(tables[0])
+    kept = {f"law__{k}": v for k, v in model._kept().items()}
+    for name, value, says in [("law__weights", -kept["law__weights"], "shares"), ("law__weights", kept["law__weights"] * 2, "shares"),
+                              ("law__means", kept["law__means"][:-1], "as many means"), ("law__covariances", -kept["law__covariances"], "positive"),
+                              ("law__precisions_cholesky", kept["law__precisions_cholesky"] * 1.1, "factors")]:
+        folder = model.save(tmp_path / "model")
+        change(folder, **{name: value})
+        with pytest.raises(ValueError, match=says):
+            Baseline.load(folder)
+    folder = model.save(tmp_path / "model")
+    change(folder, {"params": {"max_components": 0, "random_state": 0}})
+    with pytest.raises(ValueError, match="max_components"):
+        Baseline.load(folder)
+    empty = {k: v[:0] for k, v in kept.items()}
+    change(model.save(folder), **empty)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        Baseline.load(folder)
+
+
+def test_the_seed_of_a_mixture_is_kept(tables, tmp_path):
+    model = GaussianMixture(max_components=2, random_state=np.random.RandomState(1)).fit(tables[0])
+    back = Baseline.load(model.save(tmp_path / "model"))
+    again = clone(back).fit(tables[0])
+    assert np.array_equal(again.sample(50, random_state=0), model.sample(50, random_state=0))
+    with pytest.raises(ValueError, match="max_components"):
+        model.set_params(max_components=0).save(tmp_path / "other")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def vines():
+    """Texts that are no vine of four features, and would be read past, or taken for one."""
+    def put(value, *path):
+        def edit(about):
+            *upper, last = path
+            for key in upper:
+                about = about[key]
+            about[last] = value
+        return edit
+    first = ("pair copulas", "tree0", "pc0")
+    return {"no pairs": lambda a: a.pop("pair copulas"), "no pair": lambda a: a["pair copulas"]["tree0"].pop("pc1"),
+            "no tree": lambda a: a["pair copulas"].pop("tree2"), "huge": put([2, 10 ** 9], *first, "par", "shape"),
+            "negative": put([-2, -1], *first, "par", "shape"), "range": put([1e9, 5.0], *first, "par", "data"),
+            "family": put("os.system", *first, "fam"), "order": put([4, 4, 2, 1], "structure", "order"),
+            "array": put([[4, 3, 400], [3, 4], [2]], "structure", "array", "data"), "discrete": put(["d", "c", "c", "c"], "var_types"),
+            "pairs elsewhere": lambda a: a["pair copulas"]["tree0"].update(pc9=a["pair copulas"].pop("tree2")["pc0"])}
+
+
+@pytest.fixture(scope="module")
+def vine(tables):
+    return Vine().fit(tables[0])
+
+
+@pytest.mark.parametrize("how", vines())
+def test_damaged_vine(how, vine, tmp_path):
+    about = json.loads(vine.vine_.to_json())
+    vines()[how](about)
+    folder = vine.save(tmp_path / "model")
+    change(folder, law__vine=np.frombuffer(json.dumps(about).encode(), np.uint8))
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        Vine.load(folder)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"5", b"null", b"\xff", b'{"pair copulas": {}}'], ids=range(7))
+def test_no_vine_at_all(text, vine, tmp_path):
+    folder = vine.save(tmp_path / "model")
+    change(folder, law__vine=np.frombuffer(text, np.uint8))
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        Vine.load(folder)
+
+
+def test_a_vine_of_other_columns(vine, tables, tmp_path):
+    two = Vine().fit(tables[0][["f1", "f2"]])
+    folder = vine.save(tmp_path / "model")
+    change(folder, law__vine=two._kept()["vine"])
+    with pytest.raises(ValueError, match="not one of 4"):
+        Vine.load(folder)
+
+
+def test_a_vine_of_independent_columns_is_kept(tmp_path):
+    X = np.abs(np.random.default_rng(0).standard_normal((300, 3)))
+    model = Vine().fit(X)
+    back = Vine.load(model.save(tmp_path / "model"))
+    assert np.array_equal(back.score_samples(X), model.score_samples(X))
 
 
 def test_bad_arguments(tables):
