@@ -420,7 +420,7 @@ def table_of_scores(
 ) -> np.ndarray: # float32, shape (n, d)
     "Return the scores of a table; those of a large one lie in a file"
     n, columns = table_shape(X)[0], table.columns
-    if n == len(table): return law.transform(table).to_numpy(dtype=np.float32)
+    if n == len(table): return np.array(law.transform(table), dtype=np.float32)
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate"):                  # a full disk is an error here, no crash
             os.posix_fallocate(file.fileno(), 0, 4 * n * len(columns))
