@@ -16,7 +16,8 @@ from genmod_nb.store import Store
 from genmod_nb.cli import load, main
 from genmod_nb.priors import Mixture, Vamp
 from genmod_nb.toys import TOYS, TwoHumps
-from genmod_nb.lars import Density, LARS, ResampledPrior, expected_proposals, monte_carlo_log_z, quadrature_log_z, rejection_sample
+from genmod_nb.acceptance import expected_proposals, monte_carlo_log_z, quadrature_log_z, rejection_sample
+from genmod_nb.lars import Density, LARS, ResampledPrior
 from genmod_nb.many import fit_many
 from genmod_nb.priors import Context
 from genmod_nb.vae import VAE
