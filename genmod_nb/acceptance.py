@@ -7,6 +7,8 @@ __all__ = ['CHUNK', 'NODES', 'PROPOSALS', 'log1mexp', 'monte_carlo_log_z', 'quad
            'rejection_sample']
 
 # %% ../nbs/41_acceptance.ipynb #98ef2282
+#| code-fold: true
+#| code-summary: "Imports"
 import math
 from typing import NamedTuple
 import numpy as np

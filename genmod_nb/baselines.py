@@ -7,6 +7,8 @@ __all__ = ['RIDGE', 'Baseline', 'Independent', 'Bootstrap', 'GaussianCopula', 'G
            'holds_baseline']
 
 # %% ../nbs/29_baselines.ipynb #661eee01
+#| code-fold: true
+#| code-summary: "Imports"
 import json, os, shutil, tempfile
 from numbers import Integral
 from pathlib import Path

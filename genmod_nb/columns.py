@@ -7,6 +7,8 @@ __all__ = ['THINGS', 'IDENTITY', 'NUMBERING', 'CALENDAR', 'DATES', 'TOTAL', 'spl
            'check_labels', 'check_missing']
 
 # %% ../nbs/34_columns.ipynb #5914555e
+#| code-fold: true
+#| code-summary: "Imports"
 import re
 import numpy as np
 import pandas as pd

@@ -6,6 +6,8 @@
 __all__ = ['REAL', 'FAKE', 'TICKERS', 'load_losses', 'plot_correlations', 'plot_margins', 'LossLaw', 'simulate_losses']
 
 # %% ../nbs/00_data.ipynb #d177fe7b
+#| code-fold: true
+#| code-summary: "Imports"
 from functools import lru_cache
 from fastcore.basics import patch
 import numpy as np

@@ -7,6 +7,8 @@ __all__ = ['MARKS', 'PACKED', 'MISSING', 'SIGNS', 'LIKE', 'LINE', 'HEAD', 'PLAIN
            'read_csv']
 
 # %% ../nbs/33_dialect.ipynb #cad90a17
+#| code-fold: true
+#| code-summary: "Imports"
 import bz2, codecs, csv, gzip, lzma, re, shlex
 from itertools import chain, islice
 import clevercsv

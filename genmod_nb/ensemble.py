@@ -7,6 +7,8 @@ __all__ = ['LEVEL', 'KNOTS', 'CALIBRATION', 'VARIANTS', 'spline', 'spline_invers
            'fidelity_scores', 'fidelity_study', 'plot_fidelity']
 
 # %% ../nbs/08_ensemble.ipynb #3082073f
+#| code-fold: true
+#| code-summary: "Imports"
 import math
 from numbers import Integral
 from pathlib import Path

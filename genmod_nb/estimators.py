@@ -6,6 +6,8 @@
 __all__ = ['check_seed', 'check_count', 'refit', 'snapshot', 'Specification', 'from_json']
 
 # %% ../nbs/31_estimators.ipynb #4a911a2e
+#| code-fold: true
+#| code-summary: "Imports"
 from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator

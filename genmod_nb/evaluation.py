@@ -7,6 +7,8 @@ __all__ = ['REPORT', 'BASELINES', 'NETWORKS', 'EXTREMES', 'SHARED', 'External', 
            'extreme_ratios', 'extreme_study', 'paired', 'plot_frontier', 'plot_extremes']
 
 # %% ../nbs/10_evaluation.ipynb #5adcb8ee
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, itertools, math, random
 from contextlib import contextmanager
 from fastcore.basics import patch

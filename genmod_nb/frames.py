@@ -7,6 +7,8 @@ __all__ = ['LARGE', 'ROUNDING', 'refuse', 'as_table', 'whole', 'frame_kind', 'dr
            'matched', 'check_order', 'as_numbers', 'named', 'numbers', 'is_constant']
 
 # %% ../nbs/32_frames.ipynb #9ba0a7f7
+#| code-fold: true
+#| code-summary: "Imports"
 import warnings
 from contextlib import contextmanager
 import narwhals as nw

@@ -7,6 +7,8 @@ __all__ = ['KNOBS', 'SETTINGS', 'PRIORS', 'resampled_log_prob', 'estimate_log_z'
            'Density', 'plot_resampled', 'toy_study', 'prior_study', 'paired_gains', 'plot_priors']
 
 # %% ../nbs/06_lars.ipynb #e55fe47b
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, itertools, math
 from numbers import Integral, Real
 from fastcore.basics import patch

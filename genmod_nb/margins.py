@@ -7,6 +7,8 @@ __all__ = ['SIGNED', 'CLIP', 'MARGINS', 'Margin', 'RawMargin', 'IdentityMargin',
            'Margins', 'table_of_scores']
 
 # %% ../nbs/01_margins.ipynb #a5af55d8
+#| code-fold: true
+#| code-summary: "Imports"
 import os, tempfile, warnings
 from fastcore.basics import patch
 import numpy as np

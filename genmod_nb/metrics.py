@@ -8,6 +8,8 @@ __all__ = ['TIED', 'DISTANCES', 'anderson_darling', 'kendall_function', 'kendall
            'plot_pairs']
 
 # %% ../nbs/02_metrics.ipynb #0a09af4c
+#| code-fold: true
+#| code-summary: "Imports"
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree

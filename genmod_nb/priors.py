@@ -7,6 +7,8 @@ __all__ = ['DIVERGENCES', 'Context', 'Prior', 'StandardNormal', 'kl_divergence',
            'VampPrior', 'Mixture', 'Vamp']
 
 # %% ../nbs/39_priors.ipynb #e686a889
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, math
 from numbers import Integral
 from typing import NamedTuple

@@ -6,6 +6,8 @@
 __all__ = ['SERIAL', 'CHANCE', 'EXACT', 'serial_correlation', 'path_columns', 'in_words', 'sum_columns']
 
 # %% ../nbs/35_screening.ipynb #7cdb00da
+#| code-fold: true
+#| code-summary: "Imports"
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls

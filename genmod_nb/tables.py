@@ -7,6 +7,8 @@ __all__ = ['check_losses', 'read_losses', 'is_large', 'table_shape', 'pieces', '
            'give_back_memory', 'keep_memory', 'is_litter', 'open_losses', 'whole_file', 'write_table', 'warn_of_table']
 
 # %% ../nbs/20_tables.ipynb #cda4c08c
+#| code-fold: true
+#| code-summary: "Imports"
 import ctypes, os, re, tempfile, warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path

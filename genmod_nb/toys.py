@@ -6,6 +6,8 @@
 __all__ = ['TOYS', 'Toy', 'grid', 'PlanarToy', 'NineGaussians', 'Checkerboard', 'Rings', 'TwoHumps']
 
 # %% ../nbs/40_toys.ipynb #72d429c2
+#| code-fold: true
+#| code-summary: "Imports"
 import itertools, math
 import numpy as np
 from scipy import special, stats

@@ -21,7 +21,7 @@ def small(lines):
     if directive == "skip":
         return []
     code = "".join(line for line in lines if not line.startswith("#|"))
-    for old, new in (pair.split(" -> ") for pair in directive.split("; ") if pair):
+    for old, new in (pair.strip().split(" -> ") for pair in directive.split(";") if pair):
         if code.count(old) != 1:
             raise ValueError(f"in-test: {old!r} stands {code.count(old)} times in its cell")
         code = code.replace(old, new)

@@ -190,6 +190,6 @@ def pages():
     for name in book["appendices"]:
         if module := re.fullmatch(r"api_(\w+)\.qmd", name):
             text, about = page(module[1])
-            head = f'---\ntitle: "`{config.lib_name}.{module[1]}`"\nrepo-actions: false\n---\n\n'
+            head = f"---\nrepo-actions: false\n---\n\n# `{config.lib_name}.{module[1]}` {{.unnumbered}}\n\n"
             (config.config_path / "_proc" / name).write_text(head + text, encoding="utf-8")
             print(f"- [`{module[1]}`]({name}): {about}")
