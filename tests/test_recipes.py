@@ -40,12 +40,11 @@ class Wide(Prior):
         return self.log_s.exp().cpu() * torch.randn(n, self.latent_dim, generator=rng)
 
 
-class WideSpec(PriorSpec):
-    def build(self, latent_dim, n_features):
-        return Wide(latent_dim)
-
-
 def test_a_prior(tables, tmp_path):
+    class WideSpec(PriorSpec):
+        def build(self, latent_dim, n_features):
+            return Wide(latent_dim)
+
     model = VAE(prior=WideSpec(), **SMALL).fit(tables[0])
     z = model.prior_.sample(20_000, random_state=0)
     assert model.module_.prior.log_s.item() != 0 and z.std() == pytest.approx(model.module_.prior.log_s.exp().item(), rel=0.02)
