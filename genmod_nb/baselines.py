@@ -26,7 +26,7 @@ from .estimators import check_count, from_json, refit, snapshot
 from .frames import dressed
 from .tables import warn_of_table
 from .data import LossLaw
-from .margins import MARGINS, Margins, SIGNED
+from .margins import MARGINS, SIGNED, margins_of
 from .surroundings import seed_from, shielded
 from .files import FORMAT, _listed, _margins, _read, _section, as_json, model_folder
 from .model import GenerativeModel, warn_of_few
@@ -66,7 +66,7 @@ def _train(self: Baseline, X):
     self._validate_params()
     table = self._check(X, fitting=True)
     warn_of_table(X)
-    self.margins_ = Margins(self.margins).fit(table)
+    self.margins_ = margins_of(self.margins, table)
     self._learn(self.margins_.transform(table))
 
 # %% ../nbs/29_baselines.ipynb #40c11cc5

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIGNED', 'CLIP', 'MARGINS', 'Margin', 'RawMargin', 'IdentityMargin', 'LogMargin', 'fit_gpd', 'GaussianMargin',
-           'Margins', 'table_of_scores']
+           'Margins', 'margins_of', 'table_of_scores']
 
 # %% ../nbs/01_margins.ipynb #a5af55d8
 #| code-fold: true
@@ -356,9 +356,13 @@ class Margins(TransformerMixin, BaseEstimator):
         if self.kind not in MARGINS:
             raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
         X = as_table(X)
-        self.names_ = list(X.columns) if isinstance(X, pd.DataFrame) else None
-        X = check_losses(X, min_rows=2, allow_negative=self.kind in SIGNED)
+        names = list(X.columns) if isinstance(X, pd.DataFrame) else None
+        self._learn(check_losses(X, min_rows=2, allow_negative=self.kind in SIGNED), names)
+
+    def _learn(self, X, names):
+        "Fit to a table that has been checked"
         _warn_of_units(X)
+        self.names_ = names
         self.columns_ = [MARGINS[self.kind]().fit(x) for x in X.to_numpy().T]
         self.n_features_in_ = X.shape[1]
 
@@ -413,6 +417,17 @@ def log_pdf(self: Margins,
 ) -> np.ndarray: # log f_j(x_j), shape (n, d), in nats
     "Return the log-density that each margin asserts for its own column"
     return self._map("log_pdf", X)
+
+# %% ../nbs/01_margins.ipynb #0a4c0de2
+@np.errstate(under="ignore")
+def margins_of(
+    kind: str, # as in `Margins`
+    table,     # a DataFrame of losses that `check_losses` has returned
+) -> Margins: # fitted
+    "Return margins fitted to a table that has been checked"
+    law = Margins(kind)
+    law._learn(table, list(table.columns))
+    return law
 
 # %% ../nbs/01_margins.ipynb #5c07e5a1
 def table_of_scores(
