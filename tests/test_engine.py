@@ -1,4 +1,5 @@
 """The engine: stacks, players, state, failures; each against what it should be by other means."""
+import copy
 import signal
 import subprocess
 import sys
@@ -251,6 +252,27 @@ def test_two_players(path, size):
     assert first.module.a.detach() == pytest.approx(reference.a.detach(), abs=1e-5)
     assert first.module.b.detach() == pytest.approx(reference.b.detach(), abs=1e-5)
     assert first.rounds == 3 and list(first.names) == ["loss_a", "loss_b"]
+
+
+def test_eager_path_is_the_plain_loop():
+    """The package's VAE by the textbook's loop: PyTorch's Adam, one batch at a time, nothing else."""
+    X, numbers = torch.randn(320, 4, generator=torch.Generator().manual_seed(1)), {"lr": 0.003, "sigma": 0.6}
+    module = VAE(sigma=0.6, encoder=(16,), decoder=(16,)).build(4)
+    reference = copy.deepcopy(module)
+    start = torch.nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    with steady(0):
+        done = next(train_members([member(module, X, 3, scalars=numbers, max_epochs=6, patience=6, decay="cosine")], "eager", 1))
+        adam, rng = torch.optim.Adam(reference.parameters()), torch.Generator().manual_seed(3)
+        scalars = {k: torch.tensor(v) for k, v in numbers.items()}
+        for epoch in range(6):
+            for b, rows in enumerate(torch.randperm(320, generator=rng).view(10, 32)):
+                adam.param_groups[0]["lr"] = 0.003 * 0.5 * (1 + np.cos(np.pi * (epoch + b / 10) / 6))
+                adam.zero_grad()
+                reference.terms(X[rows], reference.noise(32, rng), scalars, {})[0]["loss"].backward()
+                adam.step()
+    ours, plain = (torch.nn.utils.parameters_to_vector(m.parameters()).detach() for m in (done.module, reference))
+    assert (plain - start).abs().max() > 0.01
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_a_term_may_look_at_the_whole_batch():
