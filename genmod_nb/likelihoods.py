@@ -8,6 +8,8 @@ __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'mlp', 'reparameterise', 'nor
            'MultivariateStudentNoise']
 
 # %% ../nbs/38_likelihoods.ipynb #4a8f2a8a
+#| code-fold: true
+#| code-summary: "Imports"
 import math
 import torch
 from torch import nn

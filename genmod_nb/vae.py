@@ -6,6 +6,8 @@
 __all__ = ['VAEModule', 'VAE', 'check_widths', 'shifted_normals']
 
 # %% ../nbs/03_vae.ipynb #c7934a66
+#| code-fold: true
+#| code-summary: "Imports"
 import math
 from numbers import Integral, Real
 from fastcore.basics import patch
@@ -173,7 +175,7 @@ _CONSTRAINTS = {
     "n_draws": [Interval(Integral, 1, None, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "prior": [StrOptions({"normal"}), PriorSpec],
-    "divergence": [StrOptions(set(DIVERGENCES)), callable],
+    "divergence": [StrOptions(DIVERGENCES.keys()), callable],
 }
 
 # %% ../nbs/03_vae.ipynb #775ed7f5
