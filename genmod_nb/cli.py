@@ -141,7 +141,7 @@ def sample(
 def load(
     path, # a folder written by `save` or `genmod fit`
 ) -> GenerativeModel: # the fitted model
-    "Return the model in a folder, whichever of the book's models it is; see `Generator.load`"
+    "Return the model in a folder, whichever of the book's models it is; see `GenerativeModel.load`"
     return GenerativeModel.load(path)
 
 # %% ../nbs/30_cli.ipynb #608784cc
@@ -185,6 +185,18 @@ def _on(cluster):
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
 
+# %% ../nbs/30_cli.ipynb #083a98e1
+def _study_options(which, out, split, seeds, first_seed, epochs, trials):
+    "The options of a study that were given, after a look at the whole request"
+    if out is None: raise ValueError("--out: name the folder to write the results to")
+    if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
+    _seed(split, "--split")
+    for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
+    if which != "search" and trials is not None: raise ValueError("--trials: only for search")
+    if which == "search" and epochs is not None:
+        raise ValueError("--epochs: a search looks for them itself")
+    return {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
+
 # %% ../nbs/30_cli.ipynb #0d01b4db
 @delegates(reading)
 def study(
@@ -202,14 +214,7 @@ def study(
     **kwargs,           # how the file is to be read, see `reading`
 ):
     "Run a study of the book, such as sigma, prior or evaluation"
-    if out is None: raise ValueError("--out: name the folder to write the results to")
-    if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
-    _seed(split, "--split")
-    for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
-    if which != "search" and trials is not None: raise ValueError("--trials: only for search")
-    if which == "search" and epochs is not None:
-        raise ValueError("--epochs: a search looks for them itself")
-    options = {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
+    options = _study_options(which, out, split, seeds, first_seed, epochs, trials)
     X = None if data is None else read_losses(data, **reading(**kwargs))
     tables = functools.partial(study_tables, X=X) if which in BY_SEED else study_tables(split, X)
     folder = Path(out)
@@ -263,6 +268,20 @@ def _plainly(prog):
     try: yield
     finally: warnings.showwarning = old
 
+# %% ../nbs/30_cli.ipynb #0542d1a7
+def _without_command(argv):
+    "What `genmod` answers where no command is asked for: an exit status; else None"
+    if argv[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if argv[:1] == ["--version"]:
+        print(genmod_nb.__version__)
+        return 0
+    if argv and argv[0] in COMMANDS: return None
+    problem = "no command" if not argv else f"no command {argv[0]!r}"
+    print(f"genmod: error: {problem}\n{USAGE}", file=sys.stderr)
+    return 2
+
 # %% ../nbs/30_cli.ipynb #ea71d0fb
 @_printable()
 def main(
@@ -270,16 +289,7 @@ def main(
 ) -> int: # exit status: 0 done, 2 something in the request was wrong, 130 interrupted
     "Run a `genmod` command"
     argv = [_option(a) for a in (sys.argv[1:] if argv is None else argv)]
-    if argv[:1] in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
-    if argv[:1] == ["--version"]:
-        print(genmod_nb.__version__)
-        return 0
-    if not argv or argv[0] not in COMMANDS:
-        problem = "no command" if not argv else f"no command {argv[0]!r}"
-        print(f"genmod: error: {problem}\n{USAGE}", file=sys.stderr)
-        return 2
+    if (status := _without_command(argv)) is not None: return status
     prog = f"genmod {argv[0]}"
     parser = anno_parser(COMMANDS[argv[0]], prog=prog)
     arguments = vars(parser.parse_args(argv[1:]))
