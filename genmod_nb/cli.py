@@ -177,13 +177,22 @@ STUDIES = {"sigma": (sigma_study, plot_sigma), "size": (size_study, plot_size),
            "evaluation": (evaluation_study, plot_frontier),
            "extremes": (extreme_study, plot_extremes)}
 
+# %% ../nbs/30_cli.ipynb #c169f859
 def _on(cluster):
     "Within: work goes to the Dask cluster at an address, if one is given"
     if cluster is None: return nullcontext()
     return parallel_config(backend="dask", scheduler_host=cluster)
 
+# %% ../nbs/30_cli.ipynb #c9d5a776
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
+
+def _study_tables(which, split, X):
+    "The tables of a study, or a function that returns them by seed"
+    if which in BY_SEED: return functools.partial(study_tables, X=X)
+    tables = study_tables(split, X)
+    if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
+    return tables
 
 # %% ../nbs/30_cli.ipynb #083a98e1
 def _study_options(which, out, split, seeds, first_seed, epochs, trials):
@@ -216,16 +225,14 @@ def study(
     "Run a study of the book, such as sigma, prior or evaluation"
     options = _study_options(which, out, split, seeds, first_seed, epochs, trials)
     X = None if data is None else read_losses(data, **reading(**kwargs))
-    tables = functools.partial(study_tables, X=X) if which in BY_SEED else study_tables(split, X)
-    folder = Path(out)
-    files = {k: folder / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
+    tables = _study_tables(which, split, X)
+    files = {k: Path(out) / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
     _writable(files["parquet"])
     run, plot = STUDIES[which]
     if which == "search": options["storage"] = files["log"]
-    if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
     with warnings.catch_warnings(), _on(cluster):
         rows = run(tables, seeds=range(first_seed, first_seed + seeds), n_jobs=jobs,
-                   store=Store(folder / "fits.db"), progress=not quiet, **options)
+                   store=Store(Path(out) / "fits.db"), progress=not quiet, **options)
     rows = rows.assign(split=rows.seed if callable(tables) else split)
     write_table(files["parquet"], [rows])
     plot(rows, tables).savefig(files["png"])
