@@ -141,7 +141,7 @@ def sample(
 def load(
     path, # a folder written by `save` or `genmod fit`
 ) -> GenerativeModel: # the fitted model
-    "Return the model in a folder, whichever of the book's models it is; see `Generator.load`"
+    "Return the model in a folder, whichever of the book's models it is; see `GenerativeModel.load`"
     return GenerativeModel.load(path)
 
 # %% ../nbs/30_cli.ipynb #608784cc
@@ -177,13 +177,34 @@ STUDIES = {"sigma": (sigma_study, plot_sigma), "size": (size_study, plot_size),
            "evaluation": (evaluation_study, plot_frontier),
            "extremes": (extreme_study, plot_extremes)}
 
+# %% ../nbs/30_cli.ipynb #c169f859
 def _on(cluster):
     "Within: work goes to the Dask cluster at an address, if one is given"
     if cluster is None: return nullcontext()
     return parallel_config(backend="dask", scheduler_host=cluster)
 
+# %% ../nbs/30_cli.ipynb #c9d5a776
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
+
+def _study_tables(which, split, X):
+    "The tables of a study, or a function that returns them by seed"
+    if which in BY_SEED: return functools.partial(study_tables, X=X)
+    tables = study_tables(split, X)
+    if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
+    return tables
+
+# %% ../nbs/30_cli.ipynb #083a98e1
+def _study_options(which, out, split, seeds, first_seed, epochs, trials):
+    "The options of a study that were given, after a look at the whole request"
+    if out is None: raise ValueError("--out: name the folder to write the results to")
+    if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
+    _seed(split, "--split")
+    for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
+    if which != "search" and trials is not None: raise ValueError("--trials: only for search")
+    if which == "search" and epochs is not None:
+        raise ValueError("--epochs: a search looks for them itself")
+    return {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
 
 # %% ../nbs/30_cli.ipynb #0d01b4db
 @delegates(reading)
@@ -202,25 +223,16 @@ def study(
     **kwargs,           # how the file is to be read, see `reading`
 ):
     "Run a study of the book, such as sigma, prior or evaluation"
-    if out is None: raise ValueError("--out: name the folder to write the results to")
-    if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
-    _seed(split, "--split")
-    for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
-    if which != "search" and trials is not None: raise ValueError("--trials: only for search")
-    if which == "search" and epochs is not None:
-        raise ValueError("--epochs: a search looks for them itself")
-    options = {k: v for k, v in dict(max_epochs=epochs, n_trials=trials).items() if v is not None}
+    options = _study_options(which, out, split, seeds, first_seed, epochs, trials)
     X = None if data is None else read_losses(data, **reading(**kwargs))
-    tables = functools.partial(study_tables, X=X) if which in BY_SEED else study_tables(split, X)
-    folder = Path(out)
-    files = {k: folder / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
+    tables = _study_tables(which, split, X)
+    files = {k: Path(out) / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
     _writable(files["parquet"])
     run, plot = STUDIES[which]
     if which == "search": options["storage"] = files["log"]
-    if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
     with warnings.catch_warnings(), _on(cluster):
         rows = run(tables, seeds=range(first_seed, first_seed + seeds), n_jobs=jobs,
-                   store=Store(folder / "fits.db"), progress=not quiet, **options)
+                   store=Store(Path(out) / "fits.db"), progress=not quiet, **options)
     rows = rows.assign(split=rows.seed if callable(tables) else split)
     write_table(files["parquet"], [rows])
     plot(rows, tables).savefig(files["png"])
@@ -263,6 +275,20 @@ def _plainly(prog):
     try: yield
     finally: warnings.showwarning = old
 
+# %% ../nbs/30_cli.ipynb #0542d1a7
+def _without_command(argv):
+    "What `genmod` answers where no command is asked for: an exit status; else None"
+    if argv[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return 0
+    if argv[:1] == ["--version"]:
+        print(genmod_nb.__version__)
+        return 0
+    if argv and argv[0] in COMMANDS: return None
+    problem = "no command" if not argv else f"no command {argv[0]!r}"
+    print(f"genmod: error: {problem}\n{USAGE}", file=sys.stderr)
+    return 2
+
 # %% ../nbs/30_cli.ipynb #ea71d0fb
 @_printable()
 def main(
@@ -270,16 +296,7 @@ def main(
 ) -> int: # exit status: 0 done, 2 something in the request was wrong, 130 interrupted
     "Run a `genmod` command"
     argv = [_option(a) for a in (sys.argv[1:] if argv is None else argv)]
-    if argv[:1] in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
-    if argv[:1] == ["--version"]:
-        print(genmod_nb.__version__)
-        return 0
-    if not argv or argv[0] not in COMMANDS:
-        problem = "no command" if not argv else f"no command {argv[0]!r}"
-        print(f"genmod: error: {problem}\n{USAGE}", file=sys.stderr)
-        return 2
+    if (status := _without_command(argv)) is not None: return status
     prog = f"genmod {argv[0]}"
     parser = anno_parser(COMMANDS[argv[0]], prog=prog)
     arguments = vars(parser.parse_args(argv[1:]))

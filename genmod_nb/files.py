@@ -38,6 +38,11 @@ def model_folder(
                               "choose another name")
     return path
 
+# %% ../nbs/24_files.ipynb #9613f36e
+def _labels(h):
+    "The columns of a history that are not numbers"
+    return [c for c in h if c not in ("epoch", "step", "value")]
+
 # %% ../nbs/24_files.ipynb #707d879a
 def model_arrays(
     model, # fitted
@@ -51,11 +56,6 @@ def model_arrays(
     code = pd.MultiIndex.from_frame(h[_labels(h)]).factorize()[0]
     arrays["history"] = np.column_stack([h[["epoch", "step", "value"]].to_numpy(float), code])
     return {k: np.array(v, order="C") for k, v in arrays.items()}
-
-# %% ../nbs/24_files.ipynb #9613f36e
-def _labels(h):
-    "The columns of a history that are not numbers"
-    return [c for c in h if c not in ("epoch", "step", "value")]
 
 # %% ../nbs/24_files.ipynb #c3a01218
 def as_json(
@@ -140,11 +140,6 @@ def _listed(arrays):
     about = {k: arrays.get_slice(k) for k in arrays.keys()}
     return {k: (_TYPES.get(v.get_dtype(), v.get_dtype()), v.get_shape()) for k, v in about.items()}
 
-# %% ../nbs/24_files.ipynb #913aeffa
-def _section(arrays, prefix):
-    "The arrays under a prefix, without it"
-    return {k[len(prefix):]: v for k, v in arrays.items() if k.startswith(prefix)}
-
 # %% ../nbs/24_files.ipynb #2016a821
 def _expected(model):
     "{name: (type, shape)} of the arrays of a model; None stands for any length"
@@ -172,6 +167,26 @@ def _check_arrays(model, found):
             raise ValueError(f"the arrays do not fit the arguments in config.json: {name!r} is "
                              f"{found[name][0]} of shape {tuple(found[name][1])}")
 
+# %% ../nbs/24_files.ipynb #eb0bd62a
+def _describe(model, config):
+    "Tell a model what `config.json` says of its table and its fit"
+    d, names = config["n_features"], config["columns"]
+    if not isinstance(d, int) or not 2 <= d <= 10_000: raise ValueError(f"n_features is {d!r}")
+    if names is not None and (not isinstance(names, list) or len(set(map(str, names))) != d):
+        raise ValueError("n_features and columns disagree")
+    model.n_features_in_, model.columns_, model.best_epoch_ = d, names, config["best_epoch"]
+    model.frame_ = None if names is None else "pandas"   # another package may not be there
+    if names is not None and all(isinstance(c, str) for c in names):
+        model.feature_names_in_ = np.array(names, dtype=object)
+    if not isinstance(model.best_epoch_, int): raise ValueError("best_epoch is no whole number")
+    model.path_, model.failure_ = str(config["path"]), ""
+    model.seed_, model.device_ = seed_from(model.random_state), torch.device("cpu")
+
+# %% ../nbs/24_files.ipynb #913aeffa
+def _section(arrays, prefix):
+    "The arrays under a prefix, without it"
+    return {k[len(prefix):]: v for k, v in arrays.items() if k.startswith(prefix)}
+
 # %% ../nbs/24_files.ipynb #c89785ba
 def _margins(kind, n_features, arrays, names):
     "Margins from their arrays"
@@ -184,41 +199,6 @@ def _margins(kind, n_features, arrays, names):
         margins.columns_.append(m)
     return margins
 
-# %% ../nbs/24_files.ipynb #2c481060
-@shielded
-def restore_model(
-    model,  # unfitted, with the file's arguments
-    config, # of `model_config`
-    found,  # {name: (type, shape)} of the arrays
-    read,   # a function of nothing that returns them
-): # the model, fitted
-    "Return the model filled from a file; raises `ValueError` on what no fit has left"
-    model._validate_params()
-    d, names = config["n_features"], config["columns"]
-    if not isinstance(d, int) or not 2 <= d <= 10_000: raise ValueError(f"n_features is {d!r}")
-    if names is not None and (not isinstance(names, list) or len(set(map(str, names))) != d):
-        raise ValueError("n_features and columns disagree")
-    model.n_features_in_, model.columns_, model.best_epoch_ = d, names, config["best_epoch"]
-    model.frame_ = None if names is None else "pandas"   # another package may not be there
-    if names is not None and all(isinstance(c, str) for c in names):
-        model.feature_names_in_ = np.array(names, dtype=object)
-    if not isinstance(model.best_epoch_, int): raise ValueError("best_epoch is no whole number")
-    model.path_, model.failure_ = str(config["path"]), ""
-    model.seed_, model.device_ = seed_from(model.random_state), torch.device("cpu")
-    _check_arrays(model, found)
-    arrays = read()
-    bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
-    if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
-    model.margins_ = _margins(model.margins, d, arrays, names)
-    with steady(model.seed_): model.module_ = model.build(d)
-    tensors = lambda prefix: {k: torch.from_numpy(v) for k, v in _section(arrays, prefix).items()}
-    model.module_.load_state_dict(tensors("module."))
-    model.state_ = tensors("state.")
-    model.module_.check_state(model.state_)
-    model.params_ = clone(model).get_params(deep=False)
-    model.history_ = _history(config["history"], arrays["history"])
-    return model
-
 # %% ../nbs/24_files.ipynb #39cb9eab
 def _history(about, numbers):
     "A history from its two parts"
@@ -229,6 +209,31 @@ def _history(about, numbers):
     labels, code = pd.DataFrame(about["data"], columns=about["columns"]), h.pop("code")
     if not code.between(0, len(labels) - 1).all(): raise ValueError("history has no such label")
     return pd.concat([h, labels.iloc[code].reset_index(drop=True)], axis=1)[about["order"]]
+
+# %% ../nbs/24_files.ipynb #2c481060
+@shielded
+def restore_model(
+    model,  # unfitted, with the file's arguments
+    config, # of `model_config`
+    found,  # {name: (type, shape)} of the arrays
+    read,   # a function of nothing that returns them
+): # the model, fitted
+    "Return the model filled from a file; raises `ValueError` on what no fit has left"
+    model._validate_params()
+    _describe(model, config)
+    _check_arrays(model, found)
+    arrays = read()
+    bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
+    if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
+    model.margins_ = _margins(model.margins, model.n_features_in_, arrays, model.columns_)
+    with steady(model.seed_): model.module_ = model.build(model.n_features_in_)
+    tensors = lambda prefix: {k: torch.from_numpy(v) for k, v in _section(arrays, prefix).items()}
+    model.module_.load_state_dict(tensors("module."))
+    model.state_ = tensors("state.")
+    model.module_.check_state(model.state_)
+    model.params_ = clone(model).get_params(deep=False)
+    model.history_ = _history(config["history"], arrays["history"])
+    return model
 
 # %% ../nbs/24_files.ipynb #c2ed3ec9
 def load_model(

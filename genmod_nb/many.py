@@ -39,18 +39,6 @@ def _power(n):
     "The largest power of two that is not above n"
     return 1 << (max(n, 1).bit_length() - 1)
 
-# %% ../nbs/25_many.ipynb #dff45e62
-def _loss(model):
-    "The loss of the best epoch, on validation rows if there were any, in nats per row"
-    h, term = model.history_, model.module_.players[-1].loss
-    h = h[(h.term == term) & (h.epoch == model.best_epoch_)]
-    return h.value.iloc[-1] if len(h) and not model.failure_ else math.inf
-
-# %% ../nbs/25_many.ipynb #3fa92ef8
-def _fit_queue(models, which, indices, path, size, *tables):
-    "Fit models of one shape in one process; returns [(index, fitted model)]"
-    return list(_fit_each(models, which, indices, path, size, *tables))
-
 # %% ../nbs/25_many.ipynb #a3543109
 def _fit_each(models, which, indices, path, size, *tables):
     "Fit models of one shape, each on its table; yields (index, fitted model) as they are done"
@@ -64,13 +52,17 @@ def _fit_each(models, which, indices, path, size, *tables):
         if member is None: return
         yield indices[member.index], models[member.index]._learn(member, path)
 
-# %% ../nbs/25_many.ipynb #9ff97d99
-TASK_S = 20     # seconds that a worker is given work for, as far as can be told
+# %% ../nbs/25_many.ipynb #3fa92ef8
+def _fit_queue(models, which, indices, path, size, *tables):
+    "Fit models of one shape in one process; returns [(index, fitted model)]"
+    return list(_fit_each(models, which, indices, path, size, *tables))
 
-def _cluster():
-    "joblib's Dask backend, where work goes to one; else None"
-    backend, _ = get_active_backend()
-    return backend if hasattr(backend, "client") else None
+# %% ../nbs/25_many.ipynb #dff45e62
+def _loss(model):
+    "The loss of the best epoch, on validation rows if there were any, in nats per row"
+    h, term = model.history_, model.module_.players[-1].loss
+    h = h[(h.term == term) & (h.epoch == model.best_epoch_)]
+    return h.value.iloc[-1] if len(h) and not model.failure_ else math.inf
 
 # %% ../nbs/25_many.ipynb #3017dbb7
 @functools.cache
@@ -81,11 +73,28 @@ def _dismiss(process):
     end = lambda: get_reusable_executor().shutdown(kill_workers=True)
     Finalize(None, end, exitpriority=100)
 
+# %% ../nbs/25_many.ipynb #c68b893b
+def _cluster():
+    "joblib's Dask backend, where work goes to one; else None"
+    backend, _ = get_active_backend()
+    return backend if hasattr(backend, "client") else None
+
+# %% ../nbs/25_many.ipynb #02c229ce
+def _submit(cluster, func, callback):
+    "A task for Dask, whose end is told even if Dask gives it up"
+    job = type(cluster).submit(cluster, func, callback)
+    def tell(job):
+        if job.exception() is not None:
+            callback(OSError(f"the cluster gave up a task: {job.exception()}"))
+    job.add_done_callback(tell)
+    return job
+
 # %% ../nbs/25_many.ipynb #e16c010e
 @contextmanager
 def _on_workers(tables):
     "Within: every worker of a Dask cluster has the tables, and joblib knows it"
     cluster, own = _cluster(), {id(X): X for X in tables}
+    if cluster is not None: cluster.submit = functools.partial(_submit, cluster)
     if cluster is not None and own:
         # under names of their own: those of a client that died may be forgotten at any moment
         sent = cluster.client.scatter(list(own.values()), broadcast=True, hash=False)
@@ -129,6 +138,8 @@ def _workers(models, tables, n_jobs):
     return effective_n_jobs(-1)
 
 # %% ../nbs/25_many.ipynb #bce78d00
+TASK_S = 20     # seconds that a worker is given work for, as far as can be told
+
 def _plan(models, tables, n_jobs):
     "(indices, path, size, share) of each group of models that share a shape"
     groups = {}
@@ -148,6 +159,15 @@ def _plan(models, tables, n_jobs):
         share = size * min(max(int(TASK_S / max(stack_s, 1e-9)), 1), 64)
         plans.append((indices, path, size, share))
     return plans
+
+# %% ../nbs/25_many.ipynb #0932437b
+def distinct(
+    tables: list, # of which some are the same object
+) -> tuple: # (the distinct ones, for each table its place among them)
+    "Return each table once"
+    own = {id(X): X for X in tables}
+    place = {k: i for i, k in enumerate(own)}
+    return list(own.values()), [place[id(X)] for X in tables]
 
 # %% ../nbs/25_many.ipynb #25c9aca7
 def _tables(models, X):
@@ -170,20 +190,31 @@ def _stored(store, models, tables, indices):
     found = {(i, p): store.get(models[i], tables[i], p) for i in indices for p in GRADIENTS}
     return {i: model for (i, _), model in found.items() if model is not None}
 
-# %% ../nbs/25_many.ipynb #0932437b
-def distinct(
-    tables: list, # of which some are the same object
-) -> tuple: # (the distinct ones, for each table its place among them)
-    "Return each table once"
-    own = {id(X): X for X in tables}
-    place = {k: i for i, k in enumerate(own)}
-    return list(own.values()), [place[id(X)] for X in tables]
+# %% ../nbs/25_many.ipynb #27114bd5
+def _tasks(models, tables, jobs, store):
+    "({index: model} of what is in the store, the tasks for the rest)"
+    fitted, tasks = {}, []
+    for indices, path, size, share in _plan(models, tables, jobs):
+        fitted |= {} if store is None else _stored(store, models, tables, indices)
+        left = [i for i in indices if i not in fitted]
+        share = max(min(share, -(-len(left) // jobs)), 1)           # every worker gets some
+        for part in (left[k:k + share] for k in range(0, len(left), share)):
+            own, which = distinct([tables[i] for i in part])
+            tasks.append(([models[i] for i in part], which, part, path, size, *own))
+    return fitted, tasks
 
 # %% ../nbs/25_many.ipynb #dabbb161
-def _run(tasks, jobs, tables):
+def _run(tasks, jobs, tables, fitted, progress):
     "Yield (index, fitted model) from all tasks, here or in worker processes"
     fit = _fit_each if jobs == 1 else _fit_queue
-    for pairs in spread(fit, tasks, jobs, tables): yield from pairs
+    best = min(map(_loss, fitted.values()), default=math.inf)
+    with tqdm(total=len(tables), initial=len(fitted), desc="fits", delay=2,
+              disable=not progress) as bar:
+        for i, model in itertools.chain.from_iterable(spread(fit, tasks, jobs, tables)):
+            yield i, model
+            best = min(best, _loss(model))
+            bar.set_postfix(best_loss=f"{best:.3f}", refresh=False)
+            bar.update()
 
 # %% ../nbs/25_many.ipynb #fe2038e5
 @shielded
@@ -197,29 +228,19 @@ def fit_many(
     """Return the models, fitted; a model's result does not depend on the others.
 
     A model whose training diverges comes back with `failure_` set, and a warning says so.
-    Raises `ValueError` on a bad table or argument, before anything is trained."""
+    Raises `ValueError` on a bad table or argument, before anything is trained, and `OSError` if
+    a cluster gives up a task or the store cannot be written."""
     wholes = [clone(m) for m in models]
-    tables, fitted = _tables(wholes, X), {}
+    tables = _tables(wholes, X)
     for model, X in zip(wholes, tables) if store is not None else []: fit_key(model, X, "")
     parts = [model.parts() for model in wholes]
     models = [part for own in parts for part in own]
     tables = [X for own, X in zip(parts, tables) for _ in own]
-    jobs, tasks = _workers(models, tables, n_jobs), []
-    for indices, path, size, share in _plan(models, tables, jobs):
-        fitted |= {} if store is None else _stored(store, models, tables, indices)
-        left = [i for i in indices if i not in fitted]
-        share = max(min(share, -(-len(left) // jobs)), 1)           # every worker gets some
-        for part in (left[k:k + share] for k in range(0, len(left), share)):
-            own, which = distinct([tables[i] for i in part])
-            tasks.append(([models[i] for i in part], which, part, path, size, *own))
-    best = min(map(_loss, fitted.values()), default=math.inf)
-    with tqdm(total=len(models), initial=len(fitted), desc="fits", delay=2,
-              disable=not progress) as bar:
-        for i, model in _run(tasks, jobs, tables):
-            if store is not None: store.put(model, tables[i])
-            fitted[i], best = model, min(best, _loss(model))
-            bar.set_postfix(best_loss=f"{best:.3f}", refresh=False)
-            bar.update()
+    jobs = _workers(models, tables, n_jobs)
+    fitted, tasks = _tasks(models, tables, jobs, store)
+    for i, model in _run(tasks, jobs, tables, dict(fitted), progress):
+        if store is not None: store.put(model, tables[i])
+        fitted[i] = model
     failed = [i for i in fitted if fitted[i].failure_]
     if failed: warnings.warn(f"{len(failed)} of {len(models)} fits failed; the first: "
                              f"{fitted[failed[0]].failure_}", stacklevel=2)

@@ -37,23 +37,19 @@ _CONSTRAINTS = {
     "margins": [StrOptions(set(MARGINS))],
     "lr": [Interval(Real, 0, None, closed="neither")],
     "lr_decay": [StrOptions(set(DECAY))],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "max_epochs": [Interval(Integral, 1, None, closed="left")],
-    "early_stopping": ["boolean"],
-    "patience": [Interval(Integral, 1, None, closed="left")],
+    **dict.fromkeys(["batch_size", "max_epochs", "patience"],
+                    [Interval(Integral, 1, None, closed="left")]),
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "random_state": ["random_state"],
     "device": [str, None],
     "compile": [StrOptions({"auto"}), "boolean"],
-    "progress": ["boolean"],
-    "verbose": ["boolean"],
+    **dict.fromkeys(["early_stopping", "progress", "verbose"], ["boolean"]),
 }
 
 # %% ../nbs/23_model.ipynb #40d81c0a
 class GenerativeModel(DensityMixin, BaseEstimator):
     "A generative model of a table of losses: fit, sample, score, save, load"
-    registry = {}
-    _parameter_constraints = _CONSTRAINTS
+    registry, _parameter_constraints = {}, _CONSTRAINTS
     def __init__(self,
         margins: str = "gaussian",   # scores to train on: "gaussian", "log", "raw", "identity"
         lr: float = 5e-3,            # initial learning rate of Adam
@@ -92,11 +88,15 @@ def build(self: GenerativeModel,
     "Return a fresh module for tables of n_features columns"
     raise NotImplementedError(f"{type(self).__name__} has no build")
 
-# %% ../nbs/23_model.ipynb #d8bbc581
 @patch
 def scalars(self: GenerativeModel) -> dict:
     "Return the member's numbers"
     return {"lr": self.lr}
+
+@patch
+def control(self: GenerativeModel):
+    "Return what changes the member's numbers between epochs, or None"
+    return None
 
 # %% ../nbs/23_model.ipynb #b87cca79
 @patch
@@ -104,19 +104,12 @@ def parts(self: GenerativeModel) -> list:
     "Return the unfitted models to train: this one, or those that it is made of"
     return [self]
 
-# %% ../nbs/23_model.ipynb #9d432ab8
 @patch
 def join(self: GenerativeModel,
     fitted: list, # the parts, trained
 ): # self
     "Take over what has come of the parts; returns self"
     return fitted[0]
-
-# %% ../nbs/23_model.ipynb #2a93841e
-@patch
-def control(self: GenerativeModel):
-    "Return what changes the member's numbers between epochs, or None"
-    return None
 
 # %% ../nbs/23_model.ipynb #afee1f31
 def _texts(X):
@@ -161,21 +154,12 @@ def _split(self: GenerativeModel, n, rng):
     rows, (m, times) = torch.randperm(n, generator=rng), self._held(n)
     return rows[m:], rows[:m].repeat(times)
 
-# %% ../nbs/23_model.ipynb #045cc007
 @patch
 def _held(self: GenerativeModel, n):
     "Validation rows, and how often each is repeated"
     if not self.early_stopping or n < 20: return 0, 0
     m = min(max(int(round(self.validation_fraction * n)), 1), HELD)
     return m, -(-512 // m)
-
-# %% ../nbs/23_model.ipynb #6660c22a
-@patch
-def _scalars(self: GenerativeModel, dtype=torch.float32):
-    "The member's numbers as tensors"
-    fitted = type(self)(**self.params_)     # whatever has been set since
-    return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
-            for k, v in fitted.scalars().items()}
 
 # %% ../nbs/23_model.ipynb #6eb2603d
 def usable_device(
@@ -200,9 +184,7 @@ def checked_summary(
 # %% ../nbs/23_model.ipynb #f7f96d96
 @patch
 def _prepare(self: GenerativeModel, X, laws=None):
-    """Check everything, fit the margins, and return the `Member` to train.
-
-    `laws` keeps what models on the same table share."""
+    "The `Member` to train, all checked; `laws` keeps what models on the same table share"
     laws = {} if laws is None else laws
     self._validate_params()
     table = checked_summary(self, X)
@@ -242,21 +224,18 @@ def _learn(self: GenerativeModel, member, path):
         self.failure_ = f"'{term}' is not finite at step {step} ({numbers}); {advice}"
     return self
 
-# %% ../nbs/23_model.ipynb #fa323008
+# %% ../nbs/23_model.ipynb #110c83a5
 @patch
-@shielded
-def fit(self: GenerativeModel,
-    X,      # losses, shape (n, d), n >= 2: any dataframe, an array or a pyarrow `Dataset`
-    y=None, # ignored
-    checkpoint=None, # a folder to keep the fit's place in (or finished members), and to go on from
-): # self
-    """Fit the margins and train the model on a table of losses; returns self.
+def _trained(self: GenerativeModel):
+    "Return a snapshot of a model that has been fitted; raise `NotFittedError` if it has not been"
+    self = snapshot(self)
+    check_is_fitted(self, "state_")
+    if self.failure_: raise NotFittedError(f"the fit of this model failed: {self.failure_}")
+    return self
 
-    With a checkpoint, a fit that was killed goes on where it was. Raises `ValueError` on a bad
-    table or argument, `FloatingPointError` if the training diverges; then, and on whatever else
-    ends the fit early, an earlier fit stays as it was. Warns below 50 rows, and where rows are no
-    more than columns."""
-    return refit(self, lambda new: new._train(X, checkpoint))
+@patch
+def _say(self: GenerativeModel, text):
+    if self.verbose: print(f"{type(self).__name__}: {text}", file=sys.stderr)
 
 # %% ../nbs/23_model.ipynb #fa323009
 @patch
@@ -286,19 +265,59 @@ def _train(self: GenerativeModel, X, checkpoint):
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} of {self.history_.epoch.max()}")
 
-# %% ../nbs/23_model.ipynb #110c83a5
+# %% ../nbs/23_model.ipynb #fa323008
 @patch
-def _trained(self: GenerativeModel):
-    "Return a snapshot of a model that has been fitted; raise `NotFittedError` if it has not been"
-    self = snapshot(self)
-    check_is_fitted(self, "state_")
-    if self.failure_: raise NotFittedError(f"the fit of this model failed: {self.failure_}")
-    return self
+@shielded
+def fit(self: GenerativeModel,
+    X,      # losses, shape (n, d), n >= 2: any dataframe, an array or a pyarrow `Dataset`
+    y=None, # ignored
+    checkpoint=None, # a folder to keep the fit's place in (or finished members), and to go on from
+): # self
+    """Fit the margins and train the model on a table of losses; returns self.
 
-# %% ../nbs/23_model.ipynb #b1adcbbf
+    With a checkpoint, a fit that was killed goes on where it was. Raises `ValueError` on a bad
+    table or argument, `FloatingPointError` if the training diverges; then, and on whatever else
+    ends the fit early, an earlier fit stays as it was. Warns below 50 rows, and where rows are no
+    more than columns."""
+    return refit(self, lambda new: new._train(X, checkpoint))
+
+# %% ../nbs/23_model.ipynb #73766907
 @patch
-def _say(self: GenerativeModel, text):
-    if self.verbose: print(f"{type(self).__name__}: {text}", file=sys.stderr)
+def plot_history(self: GenerativeModel): # a figure, one panel per term
+    "Return a figure of the training and validation terms, in nats per row, against the epoch"
+    import matplotlib.pyplot as plt
+    self = self._trained()
+    terms, late = self.history_.term.unique(), 0.03 * self.history_.epoch.max()
+    fig, axs = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 3),
+                            layout="constrained", squeeze=False)
+    for ax, term in zip(axs[0], terms):
+        rows = self.history_[self.history_.term == term]
+        for (split, h), style in zip(rows.groupby("split"), ("-", "--")):
+            colour = "0.2" if split == "train" else "0.55"
+            by = "member" if "member" in h else "split"     # one line, or one for each member
+            lines = h.pivot(index="epoch", columns=by, values="value")
+            ax.plot(lines, style, lw=1.2, color=colour)
+            ax.plot([], style, color=colour, label=split)
+        ax.axvline(self.best_epoch_, color="0.7", lw=1, ls=":")
+        low, high = rows.value[rows.epoch > late].quantile([0, 1])
+        pad = 0.05 * (high - low + 1e-9)
+        ax.set(title=term, xlabel="epoch (dotted: best)", ylim=(low - pad, high + pad))
+    axs[0, 0].set_ylabel("nats per row")
+    axs[0, 0].legend()
+    return fig
+
+# %% ../nbs/23_model.ipynb #6660c22a
+@patch
+def _scalars(self: GenerativeModel, dtype=torch.float32):
+    "The member's numbers as tensors"
+    return {k: torch.tensor(float(v), dtype=dtype, device=self.device_)
+            for k, v in type(self)(**self.params_).scalars().items()}     # as fitted
+
+@patch
+def _double(self: GenerativeModel):
+    "Module, scalars and state in float64"
+    state = {k: v.double() if v.is_floating_point() else v for k, v in self.state_.items()}
+    return copy.deepcopy(self.module_).double(), self._scalars(torch.float64), state
 
 # %% ../nbs/23_model.ipynb #21bb1fc8
 @patch
@@ -326,10 +345,8 @@ def sample_pieces(self: GenerativeModel,
 def sample(self: GenerativeModel,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
-): # losses, shape (n_samples, d), a dataframe of the kind and columns of `fit`, or an array
-    """Return generated losses, in the units of the training table.
-
-    Raises `ValueError` unless n_samples is a whole number of 1 or more."""
+): # losses as in `fit`, shape (n_samples, d): a dataframe of its kind and columns, or an array
+    "Return generated losses; raises `ValueError` unless n_samples is a whole number, 1 or more"
     self = self._trained()
     parts = [np.asarray(as_table(part)) for part in self.sample_pieces(n_samples, random_state)]
     return dressed(np.concatenate(parts), self.frame_, self.columns_)
@@ -349,22 +366,13 @@ def sample_to(self: GenerativeModel,
     self = self._trained()
     names = self.columns_ or [f"f{j + 1}" for j in range(self.n_features_in_)]
     n_samples, random_state = check_count("n_samples", n_samples), check_seed(random_state)
-    bar = tqdm(total=n_samples, desc="rows", unit_scale=True, delay=2, disable=not progress)
-    with bar:
+    with tqdm(total=n_samples, desc="rows", unit_scale=True, delay=2, disable=not progress) as bar:
         def parts():
             for piece in self.sample_pieces(n_samples, random_state):
                 yield pd.DataFrame(np.asarray(as_table(piece)), columns=names)
                 bar.update(len(piece))
                 give_back_memory()
         write_table(path, parts())
-
-# %% ../nbs/23_model.ipynb #ca2be39f
-@patch
-def _double(self: GenerativeModel):
-    "Module, scalars and state in float64"
-    as64 = lambda v: v.double() if v.is_floating_point() else v
-    state = {k: as64(v) for k, v in self.state_.items()}
-    return copy.deepcopy(self.module_).double(), self._scalars(torch.float64), state
 
 # %% ../nbs/23_model.ipynb #2425cc51
 @patch
@@ -393,12 +401,9 @@ def score_samples(self: GenerativeModel,
     X,                  # losses, shape (n, d)
     n_draws: int = 512, # importance draws per row, for models with latent variables
 ) -> np.ndarray: # log p(x), shape (n,), in nats per row
-    """Return the log-likelihood of each row of losses.
-
-    Raises `AttributeError` for a model without one."""
+    "Return the log-likelihood of each row; raises `AttributeError` for a model without one"
     return self._measure(X, "log_prob", n_draws)
 
-# %% ../nbs/23_model.ipynb #e6d4245b
 @patch
 def score(self: GenerativeModel,
     X,      # losses, shape (n, d)
@@ -407,62 +412,28 @@ def score(self: GenerativeModel,
     "Return the mean log-likelihood of the rows"
     return float(self.score_samples(X).mean())
 
-# %% ../nbs/23_model.ipynb #7ed8e2e2
+# %% ../nbs/23_model.ipynb #e6d4245b
 @patch
 def copula_score(self: GenerativeModel,
     X,                  # losses, shape (n, d)
     n_draws: int = 512, # importance draws per row
 ) -> float: # nats per row
-    """Return the mean log-likelihood less that of the margins.
-
-    This is the copula's part, comparable between models."""
+    "Return the mean log-likelihood less that of the margins: the part to compare models by"
     self = self._trained()
     margins = np.concatenate([self.margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
     return float((self.score_samples(X, n_draws) - margins).mean())
-
-# %% ../nbs/23_model.ipynb #73766907
-@patch
-def plot_history(self: GenerativeModel): # a figure, one panel per term
-    "Return a figure of the training and validation terms, in nats per row, against the epoch"
-    import matplotlib.pyplot as plt
-    self = self._trained()
-    terms = self.history_.term.unique()
-    fig, axs = plt.subplots(1, len(terms), figsize=(3.4 * len(terms), 3),
-                            layout="constrained", squeeze=False)
-    for ax, term in zip(axs[0], terms):
-        rows = self.history_[self.history_.term == term]
-        for (split, h), style in zip(rows.groupby("split"), ("-", "--")):
-            colour = "0.2" if split == "train" else "0.55"
-            # one line, or one for each member of an ensemble
-            lines = h.pivot(index="epoch", columns=[c for c in h if c == "member"] or "split",
-                            values="value")
-            ax.plot(lines, style, lw=1.2, color=colour)
-            ax.plot([], style, color=colour, label=split)
-        ax.axvline(self.best_epoch_, color="0.7", lw=1, ls=":")
-        settled = rows[rows.epoch > 0.03 * self.history_.epoch.max()]
-        low, high = settled.value.quantile([0, 1])
-        pad = 0.05 * (high - low + 1e-9)
-        ax.set(title=term, xlabel="epoch (dotted: best)", ylim=(low - pad, high + pad))
-    axs[0, 0].set_ylabel("nats per row")
-    axs[0, 0].legend()
-    return fig
 
 # %% ../nbs/23_model.ipynb #5a7e10ad
 @patch
 def save(self: GenerativeModel,
     path, # folder to write: new, empty, or holding an older model
 ) -> Path: # the folder
-    """Write the fitted model as config.json and model.safetensors.
-
-    Raises `OSError` if the folder cannot be written."""
+    "Write config.json and model.safetensors; raises `OSError` if the folder cannot be written"
     return save_model(self._trained(), path)
 
-# %% ../nbs/23_model.ipynb #2de418eb
 @patch(cls_method=True)
 def load(cls: GenerativeModel,
     path, # a folder written by `save`
 ): # the fitted model
-    """Return the model in a folder, without executing anything in it.
-
-    Raises `ValueError` if it is damaged or of another class."""
+    "Return the model in a folder; raises `ValueError` if it is damaged or of another class"
     return load_model(cls, path)

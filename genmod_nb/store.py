@@ -42,23 +42,29 @@ class Store:
             db.execute("CREATE TABLE IF NOT EXISTS notes (fit, about, text, "
                        "PRIMARY KEY (fit, about))")
 
-    @contextmanager
-    def _open(self):
-        "A connection for one transaction"
-        try: db = sqlite3.connect(self.path, timeout=60)
-        except sqlite3.Error as e: raise OSError(f"the store {self.path}: {e}") from e
-        try:
-            with db: yield db
-        except sqlite3.DatabaseError as e: raise OSError(f"the store {self.path}: {e}") from e
-        finally: db.close()
+# %% ../nbs/26_store.ipynb #eee5ef7c
+@patch
+@contextmanager
+def _open(self: Store):
+    "A connection for one transaction"
+    try: db = sqlite3.connect(self.path, timeout=60)
+    except sqlite3.Error as e: raise OSError(f"the store {self.path}: {e}") from e
+    try:
+        with db: yield db
+    except sqlite3.DatabaseError as e: raise OSError(f"the store {self.path}: {e}") from e
+    finally: db.close()
 
-    def __len__(self):
-        with self._open() as db: return db.execute("SELECT count(*) FROM fits").fetchone()[0]
-    def table(self) -> pd.DataFrame:
-        "Return one row per finished fit, without the weights"
-        names = ", ".join(_COLUMNS[:-2])
-        with self._open() as db:
-            return pd.read_sql(f"SELECT {names} FROM fits ORDER BY created", db)
+# %% ../nbs/26_store.ipynb #a52f4977
+@patch
+def __len__(self: Store):
+    with self._open() as db: return db.execute("SELECT count(*) FROM fits").fetchone()[0]
+
+@patch
+def table(self: Store) -> pd.DataFrame:
+    "Return one row per finished fit, without the weights"
+    names = ", ".join(_COLUMNS[:-2])
+    with self._open() as db:
+        return pd.read_sql(f"SELECT {names} FROM fits ORDER BY created", db)
 
 # %% ../nbs/26_store.ipynb #00ba5a47
 def fit_key(
@@ -156,20 +162,22 @@ class Checkpoint:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.about, self.arrays = self._read() if self.file.exists() else ({}, {})
 
-    def _read(self):
-        "What was written; nothing, with a warning, if it cannot be used"
-        try:
-            with safe_open(self.file, "pt") as f:
-                about = json.loads(f.metadata()["about"])
-                arrays = {k: f.get_tensor(k) for k in f.keys()}
-            if about["torch"] == torch.__version__ and about["threads"] == 1:
-                if about["key"] == self.key: return about, arrays
-                raise FileExistsError(f"{self.file} belongs to another fit: use another folder")
-            reason = f"it was made by PyTorch {about['torch']}, this is {torch.__version__}"
-        except (SafetensorError, ValueError, KeyError, TypeError) as e:
-            reason = f"it is damaged: {e}"
-        warnings.warn(f"{self.file} is not used, the fit starts afresh: {reason}", stacklevel=5)
-        return {}, {}
+# %% ../nbs/26_store.ipynb #495045c5
+@patch
+def _read(self: Checkpoint):
+    "What was written; nothing, with a warning, if it cannot be used"
+    try:
+        with safe_open(self.file, "pt") as f:
+            about = json.loads(f.metadata()["about"])
+            arrays = {k: f.get_tensor(k) for k in f.keys()}
+        if about["torch"] == torch.__version__ and about["threads"] == 1:
+            if about["key"] == self.key: return about, arrays
+            raise FileExistsError(f"{self.file} belongs to another fit: use another folder")
+        reason = f"it was made by PyTorch {about['torch']}, this is {torch.__version__}"
+    except (SafetensorError, ValueError, KeyError, TypeError) as e:
+        reason = f"it is damaged: {e}"
+    warnings.warn(f"{self.file} is not used, the fit starts afresh: {reason}", stacklevel=5)
+    return {}, {}
 
 # %% ../nbs/26_store.ipynb #46abf563
 @patch

@@ -147,6 +147,28 @@ def test_killed_workers(client, tables, tmp_path, full):
         client.wait_for_workers(2, timeout=SOON)
 
 
+class Deadly(VAE):
+    """A model that kills the worker that is to train it."""
+
+    def _prepare(self, X, laws=None):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@cluster
+def test_a_task_that_is_given_up(client, tables, tmp_path, monkeypatch):
+    """Dask gives up a task on which workers die: the call ends and says so, where it would wait for ever; what came back is stored."""
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
+    store, fits = Store(tmp_path / "s.db"), models(1)
+    with joblib.parallel_config(backend="dask"), pytest.raises(OSError, match="the cluster gave up a task: .*workers died"):
+        fit_many([*fits, Deadly(max_epochs=1, compile=False, progress=False, random_state=0)], tables[0], store=store, progress=False)
+    kept = rows_of(store)
+    assert 0 < len(kept) <= len(fits)
+    client.wait_for_workers(2, timeout=SOON)
+    with joblib.parallel_config(backend="dask"):
+        fit_many(fits, tables[0], store=store, progress=False)
+    assert len(store) == len(fits) and kept.items() <= rows_of(store).items()
+
+
 CLIENT = """
 import sys, joblib
 sys.path.insert(0, {tests!r})
