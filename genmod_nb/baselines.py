@@ -37,6 +37,7 @@ class Baseline(DensityMixin, BaseEstimator):
     margins, registry = "gaussian", {}
     _parameter_constraints, _shapes = {}, None
     _check, score = GenerativeModel._check, GenerativeModel.score
+    sample_to = GenerativeModel.sample_to
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -90,6 +91,17 @@ def sample(self: Baseline,
     self, n_samples = self._trained(), check_count("n_samples", n_samples)
     Z = self._draw(n_samples, np.random.default_rng(seed_from(random_state)))
     return dressed(self.margins_.inverse_transform(Z), self.frame_, self.columns_)
+
+# %% ../nbs/29_baselines.ipynb #5a3b1e01
+@patch
+def sample_pieces(self: Baseline,
+    n_samples: int = 1,  # rows to draw
+    random_state=None,   # seed; None draws afresh each time
+    rows: int = 100_000, # of a piece, at most
+): # yields tables as `sample` returns them
+    "Yield what `sample` returns, piece by piece"
+    rows, X = check_count("rows", rows), self.sample(n_samples, random_state)
+    yield from (X[start:start + rows] for start in range(0, n_samples, rows))
 
 # %% ../nbs/29_baselines.ipynb #9098e22c
 class Independent(Baseline):

@@ -7,6 +7,8 @@ __all__ = ['MODELS', 'STUDIES', 'BY_SEED', 'COMMANDS', 'USAGE', 'reading', 'fit'
            'study', 'main']
 
 # %% ../nbs/30_cli.ipynb #24d57e82
+#| code-fold: true
+#| code-summary: "Imports"
 import functools, json, sys, tempfile, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from .metrics import scorecard
 from .files import model_folder
 from .store import Store
 from .model import GenerativeModel
+from .baselines import Baseline, holds_baseline
 from .vae import VAE
 from .sigma import (plot_search, plot_sigma, plot_size, search_and_refit, sigma_study,
                              size_study, study_tables)
@@ -140,9 +143,11 @@ def sample(
 # %% ../nbs/30_cli.ipynb #260abde1
 def load(
     path, # a folder written by `save` or `genmod fit`
-) -> GenerativeModel: # the fitted model
-    "Return the model in a folder, whichever of the book's models it is; see `GenerativeModel.load`"
-    return GenerativeModel.load(path)
+): # the fitted model
+    """Return the model in a folder, whichever of the book's models or baselines it is.
+
+    Raises what `GenerativeModel.load` raises."""
+    return (Baseline if holds_baseline(path) else GenerativeModel).load(path)
 
 # %% ../nbs/30_cli.ipynb #608784cc
 @delegates(reading)

@@ -7,6 +7,8 @@ __all__ = ['FORMAT', 'FILES', 'HEAD', 'model_folder', 'model_arrays', 'as_json',
            'load_model']
 
 # %% ../nbs/24_files.ipynb #e0380fba
+#| code-fold: true
+#| code-summary: "Imports"
 import json, os, shutil, tempfile
 from pathlib import Path
 import numpy as np

@@ -6,6 +6,8 @@
 __all__ = ['STACK', 'TASK_S', 'spread', 'distinct', 'fit_many']
 
 # %% ../nbs/25_many.ipynb #c32dd48f
+#| code-fold: true
+#| code-summary: "Imports"
 import functools, itertools, math, os, warnings
 from contextlib import contextmanager
 from multiprocessing.util import Finalize

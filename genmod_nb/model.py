@@ -6,6 +6,8 @@
 __all__ = ['HELD', 'GenerativeModel', 'warn_of_few', 'usable_device', 'checked_summary']
 
 # %% ../nbs/23_model.ipynb #0e862d06
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, sys, warnings
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,7 +24,7 @@ from .estimators import check_count, check_seed, refit, snapshot
 from .frames import as_table, check_order, dressed, frame_kind, whole
 from .tables import (check_losses, checked_pieces, give_back_memory, is_large, pieces,
                               random_rows, warn_of_table, write_table)
-from .margins import MARGINS, Margins, SIGNED, table_of_scores
+from .margins import MARGINS, SIGNED, margins_of, table_of_scores
 from .surroundings import seed_from, shielded, steady, surroundings
 from .seam import GenerativeModule
 from .compiled import choose_path, compiled_file
@@ -192,7 +194,7 @@ def _prepare(self: GenerativeModel, X, laws=None):
     self.device_, self.seed_ = usable_device(self.device), seed_from(self.random_state)
     self.params_ = clone(self).get_params(deep=False)     # what is fitted, whatever is set later
     if (id(X), self.margins) not in laws:
-        law = Margins(self.margins).fit(table)
+        law = margins_of(self.margins, table)
         laws[id(X), self.margins] = law, torch.from_numpy(table_of_scores(law, X, table))
     self.margins_, Z = laws[id(X), self.margins]
     with steady(self.seed_) as rng:

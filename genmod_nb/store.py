@@ -6,6 +6,8 @@
 __all__ = ['CHECKPOINT_SECONDS', 'Store', 'fit_key', 'Checkpoint']
 
 # %% ../nbs/26_store.ipynb #637f90f9
+#| code-fold: true
+#| code-summary: "Imports"
 import hashlib, itertools, json, os, sqlite3, time, warnings
 from contextlib import contextmanager
 from numbers import Integral
