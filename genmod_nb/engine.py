@@ -29,17 +29,23 @@ class Layout:
         own = {k: p for k, p in module.named_parameters() if k.startswith(player.prefix)}
         self.shapes = {k: p.shape for k, p in own.items()}
         self.sizes = [p.numel() for p in own.values()]
-    def pack(self,
-        module, # with parameters of these names and shapes
-    ): # shape (P,)
-        "Return the player's parameters as one vector"
-        parameters = dict(module.named_parameters())
-        return torch.cat([parameters[k].detach().flatten() for k in self.shapes])
-    def unpack(self,
-        flat, # shape (P,)
-    ): # {name: tensor}
-        "Return the parameters in a vector, by name"
-        return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), flat.split(self.sizes))}
+
+# %% ../nbs/21_engine.ipynb #87e6e2c4
+@patch
+def pack(self: Layout,
+    module, # with parameters of these names and shapes
+): # shape (P,)
+    "Return the player's parameters as one vector"
+    parameters = dict(module.named_parameters())
+    return torch.cat([parameters[k].detach().flatten() for k in self.shapes])
+
+# %% ../nbs/21_engine.ipynb #5103cce6
+@patch
+def unpack(self: Layout,
+    flat, # shape (P,)
+): # {name: tensor}
+    "Return the parameters in a vector, by name"
+    return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), flat.split(self.sizes))}
 
 # %% ../nbs/21_engine.ipynb #e9a07bdf
 def _stacked_gradient(loss):
@@ -47,13 +53,16 @@ def _stacked_gradient(loss):
     return vmap(grad_and_value(loss, has_aux=True), randomness="error")
 
 # %% ../nbs/21_engine.ipynb #1ef623ce
+def _first(tree):
+    "Of a tree of tensors of a stack: its first member"
+    return tree_map(lambda v: v[0], tree)
+
 def _eager_gradient(loss):
     "The same for a stack of one, by the ordinary backward pass"
-    first = lambda tree: tree_map(lambda v: v[0], tree)
     def gradient(own, *inputs):
         with torch.enable_grad():
             flat = own[0].detach().requires_grad_()
-            value, aux = loss(flat, *first(inputs))
+            value, aux = loss(flat, *_first(inputs))
             grad = torch.autograd.grad(value, flat)[0]
         return grad[None], (value, tree_map(lambda v: v.detach()[None], aux))
     return gradient
@@ -76,6 +85,15 @@ def adam(
     unbiased = (v / (1 - b2 ** t)[:, None]).sqrt() + 1e-8
     return flat - (rate / (1 - b1 ** t))[:, None] * m / unbiased, m, v
 
+# %% ../nbs/21_engine.ipynb #42ed7df0
+def _named(layouts, flats):
+    "The parameters of all players, by name"
+    return {n: p for l, f in zip(layouts, flats) for n, p in l.unpack(f).items()}
+
+def _rows(table, rows):
+    "Each member's rows of its own table, shape (E, b, d)"
+    return table[torch.arange(len(rows), device=rows.device)[:, None], rows]
+
 # %% ../nbs/21_engine.ipynb #c831f950
 def make_step(
     module,  # a `GenerativeModule`
@@ -86,13 +104,12 @@ def make_step(
     "Return the function that makes one step of player k for a stack"
     player = module.players[k]
     def loss(own, others, x, noise, scalars, state):
-        flats = (*others[:k], own, *others[k + 1:])
-        parameters = {n: p for l, f in zip(layouts, flats) for n, p in l.unpack(f).items()}
-        terms, state = functional_call(module, parameters, (x, noise, scalars, state))
+        given = _named(layouts, (*others[:k], own, *others[k + 1:]))
+        terms, state = functional_call(module, given, (x, noise, scalars, state))
         return terms[player.loss], (terms, state)
     gradient = GRADIENTS[path](loss)
     def step(own, others, m, v, t, rate, table, rows, noise, scalars, state):
-        x = table[torch.arange(len(rows), device=rows.device)[:, None], rows]
+        x = _rows(table, rows)
         grad, (_, (terms, state)) = gradient(own, others, x, noise, scalars, state)
         return *adam(own, grad, m, v, t, rate, player.betas), terms, state
     return step
@@ -103,15 +120,69 @@ def make_check(
 ): # a function of tensors that returns {name: term, shape (E,)}
     "Return the function that evaluates the terms of a stack on given rows"
     def terms(flats, x, noise, scalars, state):
-        parameters = {n: p for l, f in zip(layouts, flats) for n, p in l.unpack(f).items()}
-        return functional_call(module, parameters, (x, noise, scalars, state, True))[0]
-    first = lambda tree: tree_map(lambda v: v[0], tree)
+        given = x, noise, scalars, state, True
+        return functional_call(module, _named(layouts, flats), given)[0]
     each = vmap(terms) if path != "eager" else (
-        lambda *inputs: tree_map(lambda v: v[None], terms(*first(inputs))))
+        lambda *inputs: tree_map(lambda v: v[None], terms(*_first(inputs))))
     def check(flats, table, rows, noise, scalars, state):
-        x = table[torch.arange(len(rows), device=rows.device)[:, None], rows]
-        return each(flats, x, noise, scalars, state)
+        return each(flats, _rows(table, rows), noise, scalars, state)
     return check
+
+# %% ../nbs/21_engine.ipynb #ea12c23b
+@dataclass
+class Member:
+    "One fit: a module, its rows, its numbers, and what has come of it so far"
+    module: GenerativeModule    # freshly initialised
+    table: torch.Tensor         # scores, shape (n, d)
+    train: torch.Tensor         # indices of the training rows
+    valid: torch.Tensor         # indices of the validation rows, repeated; may be empty
+    scalars: dict               # the member's numbers, among them "lr"
+    rng: torch.Generator  # the member's own: batches and noise
+    batch_size: int             # rows in a batch
+    max_epochs: int             # epochs at most
+    patience: int               # epochs without improvement before stopping
+    decay: str                  # a key of `DECAY`
+    index: int = 0              # which of the models asked for
+    epoch: int = 0              # epochs done
+    best: float = math.inf      # the best validation loss
+    best_epoch: int = 0         # and when
+    record: list = field(default_factory=list) # means of the terms, one row per epoch
+    names: list = field(default_factory=list)  # of the terms
+    failure: tuple = ()         # (step, term) that was not finite
+    state: dict = field(default_factory=dict)  # the module's state at the best epoch
+    control: object = None      # changes its numbers between epochs, if given
+
+# %% ../nbs/21_engine.ipynb #a47e3699
+@patch(as_prop=True)
+def batches(self: Member):
+    "Full batches in an epoch"
+    return max(len(self.train) // self.batch_size, 1)
+
+@patch(as_prop=True)
+def rounds(self: Member):
+    "Rounds in an epoch; in a round, each player makes its steps"
+    return max(self.batches // sum(p.steps for p in self.module.players), 1)
+
+# %% ../nbs/21_engine.ipynb #b8de244c
+@patch(as_prop=True)
+def last(self: Member):
+    "The epoch that ends it if there is no improvement"
+    return min(self.max_epochs, self.best_epoch + self.patience)
+
+@patch(as_prop=True)
+def done(self: Member):
+    "Has it failed, run its epochs, or run out of patience?"
+    return bool(self.failure) or self.epoch >= self.last
+
+# %% ../nbs/21_engine.ipynb #e1fb7ab9
+@patch(as_prop=True)
+def shape(self: Member) -> Shape:
+    "What it shares with those it can be trained beside"
+    b, device = min(self.batch_size, len(self.train)), next(self.module.parameters()).device
+    return shape_of(self.module, self.table.shape, b, len(self.valid), self.scalars, device)
+
+# %% ../nbs/21_engine.ipynb #1f539ed4
+DECAY = {"cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)), "constant": lambda t: 1.0}
 
 # %% ../nbs/21_engine.ipynb #87189404
 _STEPS = {}
@@ -152,57 +223,6 @@ def _functions(member, path, size):
         _STEPS[key] = layouts, steps, check
     return _STEPS[key]
 
-# %% ../nbs/21_engine.ipynb #ea12c23b
-@dataclass
-class Member:
-    "One fit: a module, its rows, its numbers, and what has come of it so far"
-    module: GenerativeModule    # freshly initialised
-    table: torch.Tensor         # scores, shape (n, d)
-    train: torch.Tensor         # indices of the training rows
-    valid: torch.Tensor         # indices of the validation rows, repeated; may be empty
-    scalars: dict               # the member's numbers, among them "lr"
-    rng: torch.Generator  # the member's own: batches and noise
-    batch_size: int             # rows in a batch
-    max_epochs: int             # epochs at most
-    patience: int               # epochs without improvement before stopping
-    decay: str                  # a key of `DECAY`
-    index: int = 0              # which of the models asked for
-    epoch: int = 0              # epochs done
-    best: float = math.inf      # the best validation loss
-    best_epoch: int = 0         # and when
-    record: list = field(default_factory=list) # means of the terms, one row per epoch
-    names: list = field(default_factory=list)  # of the terms
-    failure: tuple = ()         # (step, term) that was not finite
-    state: dict = field(default_factory=dict)  # the module's state at the best epoch
-    control: object = None      # changes its numbers between epochs, if given
-
-    @property
-    def batches(self):
-        "Full batches in an epoch"
-        return max(len(self.train) // self.batch_size, 1)
-    @property
-    def rounds(self):
-        "Rounds in an epoch; in a round, each player makes its steps"
-        return max(self.batches // sum(p.steps for p in self.module.players), 1)
-    @property
-    def last(self):
-        "The epoch that ends it if there is no improvement"
-        return min(self.max_epochs, self.best_epoch + self.patience)
-    @property
-    def done(self):
-        "Has it failed, run its epochs, or run out of patience?"
-        return bool(self.failure) or self.epoch >= self.last
-
-# %% ../nbs/21_engine.ipynb #e1fb7ab9
-@patch(as_prop=True)
-def shape(self: Member) -> Shape:
-    "What it shares with those it can be trained beside"
-    b, device = min(self.batch_size, len(self.train)), next(self.module.parameters()).device
-    return shape_of(self.module, self.table.shape, b, len(self.valid), self.scalars, device)
-
-# %% ../nbs/21_engine.ipynb #1f539ed4
-DECAY = {"cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)), "constant": lambda t: 1.0}
-
 # %% ../nbs/21_engine.ipynb #c0ff2afc
 class Stack:
     "E members of one shape, trained side by side; the slot of one that is done can take another"
@@ -217,22 +237,26 @@ class Stack:
         self.data["table"] = self._tables()
         self.live = list(range(len(members)))      # slots whose member is in training
 
-    def _slot(self, member):
-        "What a slot holds when its member begins, as a tree of tensors"
-        held = len(member.valid)
-        noise = member.module.noise(held, member.rng) if held else {}
-        scalars = {k: torch.tensor(float(v)) for k, v in member.scalars.items()}
-        flats = [layout.pack(member.module) for layout in self.layouts]
-        zeros, state = [torch.zeros_like(f) for f in flats], member.module.initial_state()
-        slot = dict(valid=member.valid, valid_noise=noise, scalars=scalars,
-                    state=state, best_state=state, flats=flats, best=flats, m=zeros, v=zeros,
-                    t=[torch.zeros(()) for _ in flats])
-        return tree_map(lambda v: v.to(self.device), slot)
+# %% ../nbs/21_engine.ipynb #4833e471
+@patch
+def _slot(self: Stack, member):
+    "What a slot holds when its member begins, as a tree of tensors"
+    held = len(member.valid)
+    noise = member.module.noise(held, member.rng) if held else {}
+    scalars = {k: torch.tensor(float(v)) for k, v in member.scalars.items()}
+    flats = [layout.pack(member.module) for layout in self.layouts]
+    zeros, state = [torch.zeros_like(f) for f in flats], member.module.initial_state()
+    slot = dict(valid=member.valid, valid_noise=noise, scalars=scalars,
+                state=state, best_state=state, flats=flats, best=flats, m=zeros, v=zeros,
+                t=[torch.zeros(()) for _ in flats])
+    return tree_map(lambda v: v.to(self.device), slot)
 
-    def _tables(self):
-        "The members' tables, shape (E, n, d); that of a single member is not copied"
-        tables = [m.table.to(self.device) for m in self.members]
-        return torch.stack(tables) if len(tables) > 1 else tables[0][None]
+# %% ../nbs/21_engine.ipynb #32e2efbb
+@patch
+def _tables(self: Stack):
+    "The members' tables, shape (E, n, d); that of a single member is not copied"
+    tables = [m.table.to(self.device) for m in self.members]
+    return torch.stack(tables) if len(tables) > 1 else tables[0][None]
 
 # %% ../nbs/21_engine.ipynb #f2d6e2fa
 @patch
@@ -329,6 +353,35 @@ def run_epoch(
         seen.append(torch.stack(list(terms.values()), dim=1))
     return list(terms), torch.stack(seen)
 
+# %% ../nbs/21_engine.ipynb #614030e5
+def _validate(stack, names):
+    "The terms on each member's validation rows; empty lists where none are held back"
+    d = stack.data
+    if not len(stack.members[0].valid): return [[] for _ in stack.members]
+    terms = stack.check(tuple(d["flats"]), d["table"], d["valid"], d["valid_noise"],
+                        d["scalars"], d["state"])
+    return torch.stack([terms[n] for n in names], dim=1).double().tolist()
+
+# %% ../nbs/21_engine.ipynb #bc6c57f5
+def _failure(member, seen, valid):
+    "(step, term) of the first term that is not finite; () if all are"
+    bad = (~torch.isfinite(seen)).nonzero()
+    if len(bad):
+        r, term = bad[0].tolist()
+        return (member.epoch - 1) * member.rounds + r + 1, member.names[term]
+    if not np.isfinite(valid).all():
+        term = member.names[int(np.argmin(np.isfinite(valid)))]
+        return member.epoch * member.rounds, f"validation {term}"
+    return ()
+
+# %% ../nbs/21_engine.ipynb #7e5ba3c1
+def _keep(stack, better):
+    "The weights and the state of the members that have improved are the best so far"
+    d, keep = stack.data, torch.tensor(better, device=stack.device)
+    choose = lambda new, old: torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old)
+    d["best"] = tree_map(choose, d["flats"], d["best"])
+    d["best_state"] = tree_map(choose, d["state"], d["best_state"])
+
 # %% ../nbs/21_engine.ipynb #b5021fa0
 @torch.no_grad()
 def close_epoch(
@@ -336,33 +389,19 @@ def close_epoch(
     names, seen, # as `run_epoch` returns them
 ):
     "Record the epoch, keep the weights of members that have improved, and note failures"
-    d, held = stack.data, len(stack.members[0].valid) > 0
-    train = seen.double().mean(0).tolist()
-    finite = torch.isfinite(seen).all(0).all(1).tolist()
-    if held:
-        terms = stack.check(tuple(d["flats"]), d["table"], d["valid"], d["valid_noise"],
-                            d["scalars"], d["state"])
-        valid = torch.stack([terms[n] for n in names], dim=1).double().tolist()
+    train, valid = seen.double().mean(0).tolist(), _validate(stack, names)
     loss = names.index(stack.members[0].module.players[-1].loss)
-    better = [False] * len(stack.members)
+    better, seen = [False] * len(stack.members), seen.cpu()
     for e in stack.live:
         m = stack.members[e]
         m.names, m.epoch = names, m.epoch + 1
-        m.record.append(train[e] + (valid[e] if held else []))
+        m.record.append(train[e] + valid[e])
         if m.control is not None:
-            for k, v in m.control(m).items(): d["scalars"][k][e] = v
-        if not finite[e]:
-            r, term = (~torch.isfinite(seen[:, e])).nonzero()[0].tolist()
-            m.failure = (m.epoch - 1) * m.rounds + r + 1, names[term]
-        elif held and not np.isfinite(valid[e]).all():
-            term = names[int(np.argmin(np.isfinite(valid[e])))]
-            m.failure = m.epoch * m.rounds, f"validation {term}"
-        better[e] = not m.failure and (not held or valid[e][loss] < m.best)
-        if better[e]: m.best, m.best_epoch = valid[e][loss] if held else m.best, m.epoch
-    keep = torch.tensor(better, device=stack.device)
-    choose = lambda new, old: torch.where(keep.view(-1, *[1] * (new.dim() - 1)), new, old)
-    d["best"] = tree_map(choose, d["flats"], d["best"])
-    d["best_state"] = tree_map(choose, d["state"], d["best_state"])
+            for k, v in m.control(m).items(): stack.data["scalars"][k][e] = v
+        m.failure = _failure(m, seen[:, e], valid[e])
+        better[e] = not m.failure and (not valid[e] or valid[e][loss] < m.best)
+        if better[e]: m.best, m.best_epoch = valid[e][loss] if valid[e] else m.best, m.epoch
+    _keep(stack, better)
 
 # %% ../nbs/21_engine.ipynb #2aa253b1
 def train_members(

@@ -7,6 +7,7 @@ __all__ = ['Player', 'Stateful', 'GenerativeModule']
 
 # %% ../nbs/37_seam.ipynb #0bcb1404
 from typing import NamedTuple
+from fastcore.basics import patch
 from torch import nn
 
 # %% ../nbs/37_seam.ipynb #23448662
@@ -30,22 +31,31 @@ class Stateful(nn.Module):
     def initial_state(self): # {name: tensor}
         "Return a dict of tensors carried from step to step that are not parameters"
         return {}
-    def refresh(self,
-        noise, # what is random in the step
-        state, # as the last step has left it
-    ): # the state to look at validation rows with
-        "Return the state for validation rows: what lags behind the weights, brought up to date"
-        return state
-    def conclude(self,
-        state,     # of the best epoch
-        rng, # seeds what is random in it
-    ): # the state to keep
-        "Return the state of the trained module"
-        return state
-    def check_state(self,
-        state, # read from a file
-    ): # nothing
-        "Raise `ValueError` on a state that no training leaves"
+
+# %% ../nbs/37_seam.ipynb #79ca6df1
+@patch
+def refresh(self: Stateful,
+    noise, # what is random in the step
+    state, # as the last step has left it
+): # the state to look at validation rows with
+    "Return the state for validation rows: what lags behind the weights, brought up to date"
+    return state
+
+# %% ../nbs/37_seam.ipynb #003c7a02
+@patch
+def conclude(self: Stateful,
+    state,     # of the best epoch
+    rng, # seeds what is random in it
+): # the state to keep
+    "Return the state of the trained module"
+    return state
+
+# %% ../nbs/37_seam.ipynb #8da20fa2
+@patch
+def check_state(self: Stateful,
+    state, # read from a file
+): # nothing
+    "Raise `ValueError` on a state that no training leaves"
 
 # %% ../nbs/37_seam.ipynb #6ee8d192
 class GenerativeModule(Stateful):
@@ -59,17 +69,23 @@ class GenerativeModule(Stateful):
     ): # ({name: term, shape ()}, new state)
         "Return (dict of terms in nats per row, with each player's loss among them; new state)"
         raise NotImplementedError
-    def draw(self,
-        n,              # rows
-        rng,      # seeds them
-        scalars, state, # as in `terms`
-    ): # scores, shape (n, d)
-        "Return n rows of scores"
-        raise NotImplementedError
-    def forward(self,
-        x, noise, scalars, state, # as in `terms`
-        checking=False,           # are these validation rows?
-    ): # as from `terms`
-        "Return the terms, and the new state; validation rows meet the refreshed state"
-        if checking: state = self.refresh(noise, state)
-        return self.terms(x, noise, scalars, state)
+
+# %% ../nbs/37_seam.ipynb #70764bb1
+@patch
+def draw(self: GenerativeModule,
+    n,              # rows
+    rng,      # seeds them
+    scalars, state, # as in `terms`
+): # scores, shape (n, d)
+    "Return n rows of scores"
+    raise NotImplementedError
+
+# %% ../nbs/37_seam.ipynb #ab0d39c9
+@patch
+def forward(self: GenerativeModule,
+    x, noise, scalars, state, # as in `terms`
+    checking=False,           # are these validation rows?
+): # as from `terms`
+    "Return the terms, and the new state; validation rows meet the refreshed state"
+    if checking: state = self.refresh(noise, state)
+    return self.terms(x, noise, scalars, state)
