@@ -6,6 +6,8 @@
 __all__ = ['STEP_MS', 'COMPILE_S', 'CACHED', 'cpp_compiler', 'choose_path', 'Shape', 'shape_of', 'compiled_file', 'Compiled']
 
 # %% ../nbs/22_compiled.ipynb #ce99e80b
+#| code-fold: true
+#| code-summary: "Imports"
 import atexit, functools, hashlib, inspect, os, platform, shutil, tempfile, warnings
 from contextlib import suppress
 from numbers import Real

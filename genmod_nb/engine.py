@@ -7,6 +7,8 @@ __all__ = ['GRADIENTS', 'DECAY', 'Layout', 'adam', 'make_step', 'make_check', 'M
            'train_members']
 
 # %% ../nbs/21_engine.ipynb #b317831b
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, math, os
 from collections import deque
 from dataclasses import dataclass, field

@@ -6,6 +6,8 @@
 __all__ = ['Player', 'Stateful', 'GenerativeModule']
 
 # %% ../nbs/37_seam.ipynb #0bcb1404
+#| code-fold: true
+#| code-summary: "Imports"
 from typing import NamedTuple
 from fastcore.basics import patch
 from torch import nn

@@ -6,6 +6,8 @@
 __all__ = ['surroundings', 'shielded', 'changing', 'steady', 'seed_from', 'stop_if_ending', 'between_steps']
 
 # %% ../nbs/36_surroundings.ipynb #7a2456c6
+#| code-fold: true
+#| code-summary: "Imports"
 import atexit, contextlib, functools, os, signal, threading, time, weakref
 from contextlib import contextmanager
 import numpy as np

@@ -20,9 +20,14 @@ def is_exported(kind, source):
     return kind == "code" and re.match(r"#\| exports?i?\b", source) is not None
 
 
+def only_imports(source):
+    """Such a cell is folded on the page."""
+    return not re.search(r"^[%!]", source, flags=re.M) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(source).body)
+
+
 def is_definition(kind, source):
     """An exported cell that defines something: not the imports."""
-    return is_exported(kind, source) and not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(source).body)
+    return is_exported(kind, source) and not only_imports(source)
 
 
 def shows(cell):
@@ -42,7 +47,7 @@ def figures(path):
     names = [sum(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Assign)) for n in ast.parse(kinds[i][1]).body) for i in own]
     shown = [any(map(shows, content[i + 1:i + 3])) for i in own]
     words = sum(len(source.split()) for kind, source in kinds if kind == "markdown")
-    told = sum(len(lines(source)) for kind, source in kinds if kind == "code" and not source.startswith(("#| hide", "#| export\n")))
+    told = sum(len(lines(source)) for kind, source in kinds if kind == "code" and not source.startswith("#| hide") and not only_imports(source))
     return dict(cells=len(own), median=statistics.median(sizes) if sizes else 0, longest=max(sizes, default=0),
                 long=[source.splitlines()[1] for i in own if len(lines(source := kinds[i][1])) > 30],
                 shown=sum(n for n, s in zip(names, shown) if s), names=sum(names), words=words, lines=told, sizes=sizes)
