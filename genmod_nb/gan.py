@@ -7,6 +7,8 @@ __all__ = ['SHARES', 'PLAYS', 'logistic_losses', 'wasserstein_losses', 'gradient
            'GANModule', 'GAN', 'WGANGP', 'last_weights', 'mean_tau', 'generator_scores', 'gan_study', 'plot_gan']
 
 # %% ../nbs/07_gan.ipynb #df96718a
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, itertools
 from numbers import Integral, Real
 from fastcore.basics import patch

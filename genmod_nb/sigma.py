@@ -7,6 +7,8 @@ __all__ = ['SIGMAS', 'SIZES', 'TABLE_1', 'study_tables', 'sigma_study', 'plot_si
            'search_study', 'search', 'search_and_refit', 'arguments_of', 'importances', 'plot_search']
 
 # %% ../nbs/04_sigma.ipynb #0205e1f9
+#| code-fold: true
+#| code-summary: "Imports"
 import hashlib, itertools, warnings
 from pathlib import Path
 import numpy as np

@@ -7,6 +7,8 @@ __all__ = ['IDEALS', 'EXPECTED', 'without_noise', 'posterior', 'active_units', '
            'intervals', 'paired_intervals', 'model_scores', 'with_seed', 'fit_all', 'score_into', 'run_plan']
 
 # %% ../nbs/27_study.ipynb #c2447b32
+#| code-fold: true
+#| code-summary: "Imports"
 import copy, functools, hashlib, itertools, math, time
 from joblib import effective_n_jobs
 import numpy as np

@@ -8,6 +8,8 @@ __all__ = ['IMQ_SCALES', 'DIVERGENCES', 'ORDER', 'DELTA', 'TENTHS', 'TARGETS', '
            'Controller', 'lambda_study', 'plot_lambda']
 
 # %% ../nbs/05_wae.ipynb #ff6722c3
+#| code-fold: true
+#| code-summary: "Imports"
 import itertools, math, warnings
 from numbers import Real
 from fastcore.basics import patch
