@@ -10,9 +10,10 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("book")     # processed once, by one worker
 
 # https://quarto.org/docs/reference/cells/cells-jupyter.html
+# "in-test" is our own, see nbs/_book.py
 CELL_OPTIONS = {"label", "classes", "tags", "echo", "eval", "output", "warning", "error", "include", "code-fold", "code-summary", "code-overflow",
                 "code-line-numbers", "lst-label", "lst-cap", "fig-width", "fig-height", "fig-cap", "fig-subcap", "fig-alt", "fig-align", "fig-link",
-                "tbl-cap", "tbl-subcap", "tbl-colwidths", "layout", "layout-ncol", "layout-nrow", "layout-align", "column", "fig-column", "tbl-column"}
+                "tbl-cap", "tbl-subcap", "tbl-colwidths", "in-test", "layout", "layout-ncol", "layout-nrow", "layout-align", "column", "fig-column", "tbl-column"}
 CALLOUTS = {"callout-note", "callout-tip", "callout-warning", "callout-important", "callout-caution"}
 CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|(?<!`)`[^`\n]+`(?!`)", flags=re.M | re.S)
 KINDS = "fig|tbl|eq|sec"

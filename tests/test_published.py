@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+MODULES = [p.stem for p in (ROOT / "genmod_nb").glob("[!_]*.py")]
 pytestmark = pytest.mark.xdist_group("book")     # the notebooks are processed once, by one worker
 CONFIG = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
 
@@ -193,7 +194,7 @@ def title(path):
 
 def test_chapters_are_numbered_from_the_first_after_the_front_page(book):
     titles = {p.name: title(p) for p in sorted((book / "_proc").iterdir()) if p.suffix in (".ipynb", ".qmd")}
-    assert [name for name, (_, attributes) in titles.items() if ".unnumbered" in attributes] == ["index.ipynb", "references.qmd"]
+    assert [name for name, (_, attributes) in titles.items() if ".unnumbered" in attributes] == [*sorted(f"api_{m}.qmd" for m in MODULES), "glossary.qmd", "index.ipynb", "references.qmd"]
     for name, (heading, attributes) in titles.items():
         assert bool(attributes) == ("{" in heading), f"{name}: attributes count only after a #: {heading}"
     names = [n for item in CONFIG["book"]["chapters"] for n in (item["chapters"] if isinstance(item, dict) else [item])]

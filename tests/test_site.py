@@ -117,7 +117,7 @@ def test_figures_have_captions_and_alternative_text(site, pages):
 
 def test_equations_and_citations(site):
     html = (site / "02_metrics.html").read_text()
-    assert re.search(r'id="eq-ad".*?\(2\.1\)', html, flags=re.S)
+    assert re.search(r'id="eq-ad".*?\(4\.1\)', html, flags=re.S)
     assert 'href="references.html#ref-genest1993"' in html
     references = (site / "references.html").read_text()
     bib = (ROOT / "nbs" / "references.bib").read_text()

@@ -178,7 +178,7 @@ def resolve(text, labels, page):
         return f"[{name}]({address})"
 
     def edit(t):
-        t = re.sub(r"\$\$(.+?)\$\$ *\{#(eq-[\w-]+)\}", equation, t, flags=re.S)
+        t = re.sub(r"\$\$((?:(?!\$\$).)+)\$\$ *\{#(eq-[\w-]+)\}", equation, t, flags=re.S)     # not from an equation without a label
         t = re.sub(r"^: (.+?) *\{#(tbl-[\w-]+)[^}]*\}", table_caption, t, flags=re.M)
         t = re.sub(r'^::: *\{\.(callout-\w+)(?: +title="(.+?)")?\}$', callout, t, flags=re.M)
         t = re.sub(r"\[\[caption ([\w-]+)\]\]", lambda m: f"**{labels[m[1]][0]}.**", t)
