@@ -298,6 +298,16 @@ def gan_study(
                          for label, model, *rows in zip(labels, fitted, trains, tests)
                          for row in generator_scores(model, *rows)])
 
+# %% ../nbs/07_gan.ipynb #96e98ef9
+def _training_floor(
+    train, test, # the two tables
+    at,          # quantiles
+): # a table, a row for each quantile
+    "Return quantiles of both metrics between random splits of all rows"
+    floor = noise_floor(pd.concat([train, test]), len(train), len(test), progress=False)
+    scores = ["anderson_darling", "kendall_error"]
+    return floor[floor.floor == "training"][scores].quantile(at)
+
 # %% ../nbs/07_gan.ipynb #ebbf1fb9
 def plot_gan(
     rows,        # of `gan_study`
@@ -312,9 +322,7 @@ def plot_gan(
     fig, axs = plt.subplots(2, len(games), figsize=(3.5 * len(games), 6), sharex="col",
                             sharey="row", squeeze=False, layout="constrained")
     if tables is not None:
-        train, test = next(iter(tables.values()))
-        floor = noise_floor(pd.concat([train, test]), len(train), len(test), progress=False)
-        floor = floor[floor.floor == "training"][list(scores)].quantile([0.025, 0.975])
+        floor = _training_floor(*next(iter(tables.values())), [0.025, 0.975])
     for (line, score), (column, model) in itertools.product(
             enumerate(scores), enumerate(games)):
         ax, mine = axs[line, column], rows[rows.model == model]
