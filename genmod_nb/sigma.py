@@ -44,12 +44,13 @@ def sigma_study(
             for scale, sigma, seed in itertools.product(margins, sigmas, seeds)]
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
-# %% ../nbs/04_sigma.ipynb #04f3b2c3
+# %% ../nbs/04_sigma.ipynb #22ee953f
 _LOOKS = {("gaussian", ""): ("#0b3c6f", "o-", "scores, with noise"),
           ("gaussian", "_f"): ("#0b3c6f", "o:", "scores, f(z) alone"),
           ("identity", ""): ("#e08214", "s-", "raw losses, with noise"),
           ("identity", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
 
+# %% ../nbs/04_sigma.ipynb #04f3b2c3
 def _lines(ax, rows, score, suffixes=("",)):
     "Means and 5-95 % ranges of a score against σ; the learned σ stands apart, on the right"
     for (margins, suffix), (colour, look, label) in _LOOKS.items():
@@ -94,7 +95,7 @@ def plot_sigma(
     fig.legend(*axs[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
-# %% ../nbs/04_sigma.ipynb #b056737a
+# %% ../nbs/04_sigma.ipynb #a341b7d2
 # Widths of encoder and decoder; "matched" ones have the same number of parameters, within 1 %
 SIZES = {
     ("plain", "Enc = Dec"): ((64, 64), (64, 64)),
@@ -105,6 +106,7 @@ SIZES = {
     ("matched", "Enc > Dec"): ((64, 64), (23, 23)),
 }
 
+# %% ../nbs/04_sigma.ipynb #b056737a
 def size_study(
     tables=None,   # {name: (train, test)}; None takes the real table of `study_tables()`
     sizes=SIZES,   # {(kind, label): (encoder, decoder)}
@@ -126,9 +128,10 @@ def size_study(
             for name, (kind, size), activation, k, sigma, seed in grid]
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
-# %% ../nbs/04_sigma.ipynb #9ec33e43
+# %% ../nbs/04_sigma.ipynb #f1c62ee9
 _SIZES = {"Enc < Dec": "#e08214", "Enc = Dec": "0.35", "Enc > Dec": "#0b3c6f"}
 
+# %% ../nbs/04_sigma.ipynb #9ec33e43
 def plot_size(
     rows,        # of `size_study`
     tables=None, # not needed; every study's picture is drawn by plot(rows, tables)
