@@ -22,11 +22,12 @@ from .margins import SIGNED
 from .metrics import scorecard
 from .files import model_folder
 from .store import Store
+from .study import study_tables
 from .model import GenerativeModel
 from .baselines import Baseline, holds_baseline
 from .vae import VAE
 from .sigma import (plot_search, plot_sigma, plot_size, search_and_refit, sigma_study,
-                             size_study, study_tables)
+                             size_study)
 from .wae import WAE, lambda_study, plot_lambda
 from .lars import Density, plot_priors, prior_study
 from .gan import GAN, WGANGP, gan_study, plot_gan

@@ -26,10 +26,9 @@ from .surroundings import seed_from, steady
 from .seam import GenerativeModule
 from .store import Store
 from .many import fit_many
-from .study import score_all
+from .study import score_all, study_tables
 from .baselines import Vine
 from .vae import VAE
-from .sigma import study_tables
 
 # %% ../nbs/08_ensemble.ipynb #111d6125
 def _cells(points, edges):

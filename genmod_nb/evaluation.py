@@ -21,11 +21,10 @@ from .data import FAKE, LossLaw, REAL
 from .surroundings import changing, seed_from, steady
 from .model import GenerativeModel
 from .study import (EXPECTED, IDEALS, fit_all, intervals, paired_intervals, run_plan,
-                             score_into, with_seed)
+                             score_into, study_tables, with_seed)
 from .baselines import (Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent,
                                  Truth, Vine, _no_density)
 from .vae import VAE
-from .sigma import study_tables
 from .wae import WAE
 from .lars import LARS
 from .gan import GAN, WGANGP

@@ -29,7 +29,7 @@ from .model import GenerativeModel
 from .many import fit_many
 from .likelihoods import ACTIVATIONS, mlp
 from .vae import VAE, check_widths
-from .sigma import study_tables
+from .study import study_tables
 
 # %% ../nbs/07_gan.ipynb #8afa24d9
 def logistic_losses(

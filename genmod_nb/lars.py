@@ -28,12 +28,11 @@ from .model import GenerativeModel
 from .many import fit_many
 from .likelihoods import kl_normal, mlp, normal_log_prob
 from .priors import Context, Mixture, Prior, PriorSpec, Vamp
-from .study import paired_intervals, run_study
+from .study import paired_intervals, run_study, study_tables
 from .toys import TOYS, grid
 from .acceptance import (Draws, expected_proposals, log1mexp, monte_carlo_log_z,
                                   quadrature_log_z, rejection_sample)
 from .vae import VAE, check_widths
-from .sigma import study_tables
 
 # %% ../nbs/06_lars.ipynb #b603eb93
 def resampled_log_prob(

@@ -19,9 +19,8 @@ import pandas as pd
 from sklearn.utils._param_validation import Interval, StrOptions
 import torch
 from .priors import DIVERGENCES, StandardNormal
-from .study import run_study
+from .study import run_study, study_tables
 from .vae import VAE
-from .sigma import study_tables
 
 # %% ../nbs/05_wae.ipynb #0c94b03b
 def w2_gaussian(

@@ -9,7 +9,7 @@ from genmod_nb.cli import main
 from genmod_nb.data import load_losses, simulate_losses
 from genmod_nb.baselines import GaussianCopula, Vine
 from genmod_nb.ensemble import Ensemble
-from genmod_nb.sigma import study_tables
+from genmod_nb.study import study_tables
 from genmod_nb.screening import path_columns, serial_correlation, sum_columns
 from genmod_nb.tables import warn_of_table
 from genmod_nb.many import fit_many
