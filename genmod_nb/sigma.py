@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIGMAS', 'SIZES', 'TABLE_1', 'sigma_study', 'plot_sigma', 'size_study', 'plot_size', 'table_1', 'search_study',
-           'search', 'search_and_refit', 'arguments_of', 'importances', 'plot_search']
+           'search', 'arguments_of', 'search_and_refit', 'importances', 'plot_search']
 
 # %% ../nbs/04_sigma.ipynb #0205e1f9
 #| code-fold: true
@@ -44,13 +44,12 @@ def sigma_study(
             for scale, sigma, seed in itertools.product(margins, sigmas, seeds)]
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
-# %% ../nbs/04_sigma.ipynb #22ee953f
+# %% ../nbs/04_sigma.ipynb #04f3b2c3
 _LOOKS = {("gaussian", ""): ("#0b3c6f", "o-", "scores, with noise"),
           ("gaussian", "_f"): ("#0b3c6f", "o:", "scores, f(z) alone"),
           ("identity", ""): ("#e08214", "s-", "raw losses, with noise"),
           ("identity", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
 
-# %% ../nbs/04_sigma.ipynb #04f3b2c3
 def _lines(ax, rows, score, suffixes=("",)):
     "Means and 5-95 % ranges of a score against σ; the learned σ stands apart, on the right"
     for (margins, suffix), (colour, look, label) in _LOOKS.items():
@@ -65,6 +64,29 @@ def _lines(ax, rows, score, suffixes=("",)):
                         lw=1.2, elinewidth=0.8, label=label if part[0] else None)
     ax.set(xscale="log", xlabel="σ (right: learned)")
 
+# %% ../nbs/04_sigma.ipynb #51a00003
+def _bound(rows, train):
+    "The bound on the training rows in nats per row of losses, for each fit"
+    shift = {m: Margins(m).fit(train).log_det(train).mean() for m in rows.margins.unique()}
+    return rows.reconstruction - rows.kl + rows.margins.map(shift)
+
+# %% ../nbs/04_sigma.ipynb #51a00006
+def _row_of_panels(axs, rows, name, train, test):
+    "Both metrics with the floor, the KL, the held-out log-likelihood and the training bound"
+    floor = noise_floor(pd.concat([train, test]), len(train), len(test), 200, progress=False)
+    floor = floor[floor.floor == "training"]
+    for ax, score in zip(axs, ("anderson_darling", "kendall_error")):
+        _lines(ax, rows, score, ("", "_f"))
+        ax.axhspan(*floor[score].quantile([0.025, 0.975]), color="0.8", zorder=0)
+        ax.set(yscale="log", ylabel=f"{score.replace('_', ' ')} ({name})")
+    _lines(axs[2], rows, "kl")
+    axs[2].set(yscale="symlog", ylim=(0, None), ylabel="KL (nats per row)")
+    both = rows.assign(log_likelihood_f=_bound(rows, train))
+    _lines(axs[3], both, "log_likelihood", ("", "_f"))
+    axs[3].set_yscale("symlog", linthresh=15)
+    axs[3].set(ylabel="log-likelihood (nats per row)", ylim=(-1e4, 30))
+    axs[3].legend(axs[3].containers[:4:2], ["held out", "training bound"])
+
 # %% ../nbs/04_sigma.ipynb #1db02235
 def plot_sigma(
     rows,   # of `sigma_study`
@@ -76,22 +98,8 @@ def plot_sigma(
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(len(tables), 4, figsize=(11.5, 3.2 * len(tables)), squeeze=False,
                             layout="constrained")
-    for line, (name, (train, test)) in zip(axs, tables.items()):
-        mine = rows[rows.table == name]
-        floor = noise_floor(pd.concat([train, test]), len(train), len(test), 200, progress=False)
-        floor = floor[floor.floor == "training"]
-        for ax, score in zip(line, ("anderson_darling", "kendall_error")):
-            _lines(ax, mine, score, ("", "_f"))
-            ax.axhspan(*floor[score].quantile([0.025, 0.975]), color="0.8", zorder=0)
-            ax.set(yscale="log", ylabel=f"{score.replace('_', ' ')} ({name})")
-        _lines(line[2], mine, "kl")
-        line[2].set(yscale="symlog", ylim=(0, None), ylabel="KL (nats per row)")
-        bounds = {m: Margins(m).fit(train).log_det(train).mean() for m in mine.margins.unique()}
-        bound = mine.reconstruction - mine.kl + mine.margins.map(bounds)
-        _lines(line[3], mine.assign(log_likelihood_f=bound), "log_likelihood", ("", "_f"))
-        line[3].set_yscale("symlog", linthresh=15)
-        line[3].set(ylabel="log-likelihood (nats per row)", ylim=(-1e4, 30))
-        line[3].legend(line[3].containers[:4:2], ["held out", "training bound"])
+    for line, (name, own) in zip(axs, tables.items()):
+        _row_of_panels(line, rows[rows.table == name], name, *own)
     fig.legend(*axs[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
@@ -128,10 +136,9 @@ def size_study(
             for name, (kind, size), activation, k, sigma, seed in grid]
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
-# %% ../nbs/04_sigma.ipynb #f1c62ee9
+# %% ../nbs/04_sigma.ipynb #9ec33e43
 _SIZES = {"Enc < Dec": "#e08214", "Enc = Dec": "0.35", "Enc > Dec": "#0b3c6f"}
 
-# %% ../nbs/04_sigma.ipynb #9ec33e43
 def plot_size(
     rows,        # of `size_study`
     tables=None, # not needed; every study's picture is drawn by plot(rows, tables)
@@ -174,6 +181,22 @@ def table_1(
         activation=trial.suggest_categorical("activation", ["leaky_relu", "elu"]),
         latent_dim=trial.suggest_int("latent dimension", 2, 3))
 
+# %% ../nbs/04_sigma.ipynb #51a00007
+def _sampler(random_state):
+    "Parzen estimators of good and of bad trials, all entries together (Bergstra et al. 2011)"
+    import optuna
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=random_state, multivariate=True, constant_liar=True)
+
+# %% ../nbs/04_sigma.ipynb #51a00008
+def _journal(path):
+    "Where trials are kept that several processes share; in memory without a path"
+    if path is None: return None
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
 # %% ../nbs/04_sigma.ipynb #51a2c073
 def search_study(
     storage=None,        # path of an Optuna journal; several processes or machines may share it
@@ -184,25 +207,28 @@ def search_study(
     try: import optuna
     except ImportError as e:
         raise ImportError("a search needs Optuna: pip install 'genmod_nb[search]'") from e
-    from optuna.storages.journal import JournalFileBackend
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=random_state, multivariate=True,
-                                             constant_liar=True)
-    if storage is not None:
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(storage)))
     study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True,
-        sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=8))
-    if study.trials: sampler.reseed_rng()       # going on: not the same first trials again
+        storage=_journal(storage), study_name=name, direction="maximize", load_if_exists=True,
+        sampler=_sampler(random_state), pruner=optuna.pruners.MedianPruner(n_startup_trials=8))
+    if study.trials: study.sampler.reseed_rng()       # going on: not the same first trials again
     return study
 
 # %% ../nbs/04_sigma.ipynb #1a9af88a
 def _held_out(model, train, rows):
     "Log-likelihood of rows in nats a row; NaN if the fit failed"
     return {"score": np.nan if model.failure_ else float(model.score_samples(rows, 128).mean())}
+
+# %% ../nbs/04_sigma.ipynb #3aa30c8d
+def _fits_of(study, seeds):
+    "One row per fit of the finished trials"
+    return pd.DataFrame([dict(trial=t.number, state=t.state.name, seed=seed, score=score)
+                         | {k: str(v) if k == "sigma" else v for k, v in t.params.items()}
+                         for t in study.trials if t.state.is_finished()
+                         for seed, score in zip(seeds, t.user_attrs.get("scores", []))])
+
+# %% ../nbs/04_sigma.ipynb #f9a7f14f
+def _best(study): return max((t.value for t in study.trials if t.value is not None), default=np.nan)
 
 # %% ../nbs/04_sigma.ipynb #1d7e0951
 def _rung(study, trials, seeds, chosen, held, store, n_jobs):
@@ -225,17 +251,6 @@ def _rung(study, trials, seeds, chosen, held, store, n_jobs):
         else: going.append(trial)
     return going
 
-# %% ../nbs/04_sigma.ipynb #f9a7f14f
-def _best(study): return max((t.value for t in study.trials if t.value is not None), default=np.nan)
-
-# %% ../nbs/04_sigma.ipynb #3aa30c8d
-def _fits_of(study, seeds):
-    "One row per fit of the finished trials"
-    return pd.DataFrame([dict(trial=t.number, state=t.state.name, seed=seed, score=score)
-                         | {k: str(v) if k == "sigma" else v for k, v in t.params.items()}
-                         for t in study.trials if t.state.is_finished()
-                         for seed, score in zip(seeds, t.user_attrs.get("scores", []))])
-
 # %% ../nbs/04_sigma.ipynb #f860ec77
 def _batch(study, trials, seeds, *rest):
     "Train a batch of trials, two seeds first, and tell what came of them"
@@ -247,6 +262,12 @@ def _batch(study, trials, seeds, *rest):
     except BaseException:               # they will not be finished
         for trial in trials: study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
+
+# %% ../nbs/04_sigma.ipynb #51a0000d
+def _name_of(train, random_state, seeds):
+    "A name that other rows, another split or other seeds would not have"
+    what = np.ascontiguousarray(train, dtype=float).tobytes() + repr((random_state, seeds)).encode()
+    return f"table 1, {hashlib.sha256(what).hexdigest()[:12]}"
 
 # %% ../nbs/04_sigma.ipynb #7b190444
 def search(
@@ -262,9 +283,7 @@ def search(
     "Search over the report's Table 1 for the largest held-out log-likelihood of the training rows"
     n_trials = check_count("n_trials", n_trials, "ask for 1 trial or more")
     train, seeds, random_state = named(train), list(seeds), check_seed(random_state)
-    what = np.ascontiguousarray(train, dtype=float).tobytes() + repr((random_state, seeds)).encode()
-    name = f"table 1, {hashlib.sha256(what).hexdigest()[:12]}"      # one journal may hold several
-    study = search_study(storage, random_state, name)
+    study = search_study(storage, random_state, _name_of(train, random_state, seeds))
     order = np.random.RandomState(random_state).permutation(len(train))
     held, chosen = train.iloc[order[:len(train) // 5]], train.iloc[order[len(train) // 5:]]
     finished = lambda: sum(t.state.is_finished() for t in study.trials)
@@ -276,6 +295,18 @@ def search(
             bar.update(finished() - bar.n)
             bar.set_postfix(best=f"{_best(study):.3f}", refresh=False)
     return _fits_of(study, seeds)
+
+# %% ../nbs/04_sigma.ipynb #7af5b854
+def arguments_of(
+    row, # of `search`'s result
+) -> dict: # arguments of the VAE
+    "Return the arguments that a row of the search stands for"
+    sigma = row["sigma"] if row["sigma"] == "learned" else float(row["sigma"])
+    return dict(encoder=(int(row["encoder width"]),) * int(row["encoder depth"]),
+                decoder=(int(row["decoder width"]),) * int(row["decoder depth"]),
+                lr=float(row["lr"]), sigma=sigma, max_epochs=int(row["epochs"]),
+                batch_size=int(row["batch size"]), activation=row["activation"],
+                latent_dim=int(row["latent dimension"]))
 
 # %% ../nbs/04_sigma.ipynb #156f79c9
 def search_and_refit(
@@ -301,17 +332,18 @@ def search_and_refit(
     refits = run_study(plan, store, n_jobs=n_jobs, progress=progress)
     return pd.concat([trials.assign(stage="search"), refits], ignore_index=True)
 
-# %% ../nbs/04_sigma.ipynb #7af5b854
-def arguments_of(
-    row, # of `search`'s result
-) -> dict: # arguments of the VAE
-    "Return the arguments that a row of the search stands for"
-    sigma = row["sigma"] if row["sigma"] == "learned" else float(row["sigma"])
-    return dict(encoder=(int(row["encoder width"]),) * int(row["encoder depth"]),
-                decoder=(int(row["decoder width"]),) * int(row["decoder depth"]),
-                lr=float(row["lr"]), sigma=sigma, max_epochs=int(row["epochs"]),
-                batch_size=int(row["batch size"]), activation=row["activation"],
-                latent_dim=int(row["latent dimension"]))
+# %% ../nbs/04_sigma.ipynb #51a00010
+def _plot_trials(ax, trials):
+    "Each trial's mean score, and the best so far"
+    mean = trials.groupby(["trial", "state"]).score.mean().reset_index()
+    looks = {"COMPLETE": ("o", "#0b3c6f"), "PRUNED": ("x", "0.6"), "FAIL": ("v", "#e08214")}
+    for (state, t), (marker, colour) in ((g, looks[g[0]]) for g in mean.groupby("state")):
+        ax.plot(t.trial, t.score, marker, color=colour, label=state.lower(), ms=5)
+    top = mean[mean.state == "COMPLETE"].set_index("trial").score.cummax()
+    ax.step(top.index, top, color="0.2", lw=1, where="post", label="best so far")
+    ax.set(xlabel="trial", ylabel="validation log-likelihood (nats per row)",
+           ylim=(top.max() - 2, top.max() + 0.1))
+    ax.legend(fontsize=9)
 
 # %% ../nbs/04_sigma.ipynb #649e5dbe
 TABLE_1 = ["encoder width", "encoder depth", "decoder width", "decoder depth", "lr", "sigma",
@@ -347,16 +379,8 @@ def plot_search(
     "Return the history of the search, and what mattered in it"
     import matplotlib.pyplot as plt
     trials = rows[rows.stage == "search"]
-    mean = trials.groupby(["trial", "state"]).score.mean().reset_index()
     fig, axs = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-    looks = {"COMPLETE": ("o", "#0b3c6f"), "PRUNED": ("x", "0.6"), "FAIL": ("v", "#e08214")}
-    for (state, t), (marker, colour) in ((g, looks[g[0]]) for g in mean.groupby("state")):
-        axs[0].plot(t.trial, t.score, marker, color=colour, label=state.lower(), ms=5)
-    top = mean[mean.state == "COMPLETE"].set_index("trial").score.cummax()
-    axs[0].step(top.index, top, color="0.2", lw=1, where="post", label="best so far")
-    axs[0].set(xlabel="trial", ylabel="validation log-likelihood (nats per row)",
-               ylim=(top.max() - 2, top.max() + 0.1))
-    axs[0].legend(fontsize=9)
+    _plot_trials(axs[0], trials)
     importances(trials).plot.barh(ax=axs[1], color="#0b3c6f")
     axs[1].set(xlabel="importance (nats per row)")
     return fig
