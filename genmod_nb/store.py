@@ -8,7 +8,7 @@ __all__ = ['CHECKPOINT_SECONDS', 'Store', 'fit_key', 'Checkpoint']
 # %% ../nbs/26_store.ipynb #637f90f9
 #| code-fold: true
 #| code-summary: "Imports"
-import hashlib, itertools, json, os, sqlite3, time, warnings
+import hashlib, json, os, sqlite3, time, warnings
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
@@ -26,10 +26,13 @@ from .frames import frame_kind
 from .tables import pieces, table_shape
 from .files import FORMAT, as_json, model_arrays, model_config, restore_model
 
-# %% ../nbs/26_store.ipynb #dde6f05a
+# %% ../nbs/26_store.ipynb #57a00001
 _COLUMNS = ("key", "model", "params", "seed", "path", "version", "rows", "best_epoch", "failure",
             "created", "config", "arrays")
+_TABLES = (f"fits ({', '.join(_COLUMNS)}, PRIMARY KEY (key))",
+           "notes (fit, about, text, PRIMARY KEY (fit, about))")
 
+# %% ../nbs/26_store.ipynb #dde6f05a
 class Store:
     "Finished fits in one SQLite file"
     def __init__(self,
@@ -39,10 +42,7 @@ class Store:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         with self._open() as db:
             db.execute("PRAGMA journal_mode=WAL")
-            columns = ", ".join(_COLUMNS)
-            db.execute(f"CREATE TABLE IF NOT EXISTS fits ({columns}, PRIMARY KEY (key))")
-            db.execute("CREATE TABLE IF NOT EXISTS notes (fit, about, text, "
-                       "PRIMARY KEY (fit, about))")
+            for about in _TABLES: db.execute(f"CREATE TABLE IF NOT EXISTS {about}")
 
 # %% ../nbs/26_store.ipynb #eee5ef7c
 @patch
@@ -68,6 +68,19 @@ def table(self: Store) -> pd.DataFrame:
     with self._open() as db:
         return pd.read_sql(f"SELECT {names} FROM fits ORDER BY created", db)
 
+# %% ../nbs/26_store.ipynb #57a00002
+def _about(model, X, path):
+    "What decides a fit, but for the bytes of its table, as a text"
+    if not isinstance(model.random_state, Integral):
+        raise ValueError("a store or a checkpoint needs an integer random_state on every model")
+    params = {k: v for k, v in model.get_params(deep=False).items()
+              if k not in ("progress", "verbose", "compile")}
+    first = next(pieces(X))
+    names = list(first.columns) if isinstance(first, pd.DataFrame) else None
+    about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names,
+             table_shape(X)]
+    return json.dumps(about, default=as_json, sort_keys=True)
+
 # %% ../nbs/26_store.ipynb #00ba5a47
 def fit_key(
     model, # an unfitted model with an integer seed
@@ -77,19 +90,20 @@ def fit_key(
     """Return a text that is the same exactly for fits with the same result.
 
     Raises `ValueError` without an integer seed."""
-    if not isinstance(model.random_state, Integral):
-        raise ValueError("a store or a checkpoint needs an integer random_state on every model")
-    params = {k: v for k, v in model.get_params(deep=False).items()
-              if k not in ("progress", "verbose", "compile")}
-    parts = pieces(X)
-    first = next(parts)
-    names = list(first.columns) if isinstance(first, pd.DataFrame) else None
-    about = [FORMAT, type(model).__name__, params, path, genmod_nb.__version__, names,
-             table_shape(X)]
-    key = hashlib.sha256(json.dumps(about, default=as_json, sort_keys=True).encode())
-    for part in itertools.chain([first], parts):
-        key.update(np.ascontiguousarray(part, dtype=float).tobytes())
+    key = hashlib.sha256(_about(model, X, path).encode())
+    for part in pieces(X): key.update(np.ascontiguousarray(part, dtype=float).tobytes())
     return key.hexdigest()
+
+# %% ../nbs/26_store.ipynb #57a00003
+def _row(model, X):
+    "{column: value} of a fitted model"
+    config, params = model_config(model), model.get_params(deep=False)
+    return dict(
+        key=fit_key(model, X, model.path_), model=config["model"], seed=model.seed_,
+        params=json.dumps(params, default=as_json), path=model.path_, version=config["version"],
+        rows=table_shape(X)[0], best_epoch=model.best_epoch_, failure=model.failure_,
+        created=time.time(), config=json.dumps(config, default=as_json),
+        arrays=to_bytes(model_arrays(model)))
 
 # %% ../nbs/26_store.ipynb #72d48197
 @patch
@@ -98,14 +112,7 @@ def put(self: Store,
     X,     # what it was fitted on
 ):
     "Store a fitted model and what it was fitted on"
-    config, params = model_config(model), model.get_params(deep=False)
-    values = dict(
-        key=fit_key(model, X, model.path_), model=config["model"], seed=model.seed_,
-        params=json.dumps(params, default=as_json), path=model.path_, version=config["version"],
-        rows=table_shape(X)[0], best_epoch=model.best_epoch_, failure=model.failure_,
-        created=time.time(), config=json.dumps(config, default=as_json),
-        arrays=to_bytes(model_arrays(model)))
-    places = ", ".join("?" * len(_COLUMNS))
+    values, places = _row(model, X), ", ".join("?" * len(_COLUMNS))
     with self._open() as db:
         db.execute(f"INSERT OR REPLACE INTO fits VALUES ({places})", [values[c] for c in _COLUMNS])
 
@@ -181,6 +188,13 @@ def _read(self: Checkpoint):
     warnings.warn(f"{self.file} is not used, the fit starts afresh: {reason}", stacklevel=5)
     return {}, {}
 
+# %% ../nbs/26_store.ipynb #57a00004
+_PLACE = "epoch", "best", "best_epoch", "names"     # what a member knows of how far it is
+
+def _leaves(stack):
+    "The tensors of a stack of one, without the table, in a fixed order"
+    return tree_flatten({k: v for k, v in stack.data.items() if k != "table"})[0]
+
 # %% ../nbs/26_store.ipynb #46abf563
 @patch
 def save(self: Checkpoint,
@@ -190,13 +204,11 @@ def save(self: Checkpoint,
     "Write the place of a stack of one, if it is time; the old file stays until the new is whole"
     if time.time() - self.last < CHECKPOINT_SECONDS: return
     member = stack.members[0]
-    leaves, _ = tree_flatten({k: v for k, v in stack.data.items() if k != "table"})
-    arrays = {f"leaf{i}": v.contiguous().clone() for i, v in enumerate(leaves)}
+    arrays = {f"leaf{i}": v.contiguous().clone() for i, v in enumerate(_leaves(stack))}
     arrays |= {"generator": member.rng.get_state(),
                "record": torch.tensor(member.record, dtype=torch.float64)}
-    about = dict(key=self.key, torch=torch.__version__, threads=torch.get_num_threads(), path=path,
-                 epoch=member.epoch, best=member.best, best_epoch=member.best_epoch,
-                 names=member.names)
+    about = dict(key=self.key, torch=torch.__version__, threads=torch.get_num_threads(), path=path)
+    about |= {k: getattr(member, k) for k in _PLACE}
     new = self.file.with_suffix(".new")
     save_tensors(arrays, new, metadata={"about": json.dumps(about)})
     os.replace(new, self.file)
@@ -209,9 +221,8 @@ def restore(self: Checkpoint,
 ):
     "Put a stack of one back to where it was"
     if not self.about: return
-    member, kept = stack.members[0], {k: v for k, v in stack.data.items() if k != "table"}
-    leaves, _ = tree_flatten(kept)
-    for i, leaf in enumerate(leaves): leaf.copy_(self.arrays[f"leaf{i}"])
+    member = stack.members[0]
+    for i, leaf in enumerate(_leaves(stack)): leaf.copy_(self.arrays[f"leaf{i}"])
     member.rng.set_state(self.arrays["generator"])
     member.record = self.arrays["record"].tolist()
-    for k in ("epoch", "best", "best_epoch", "names"): setattr(member, k, self.about[k])
+    for k in _PLACE: setattr(member, k, self.about[k])
