@@ -203,6 +203,26 @@ def _prepare(self: GenerativeModel, X, laws=None):
     return Member(self.module_, Z, rows, valid, self.scalars(), rng, self.batch_size,
                   self.max_epochs, self.patience, self.lr_decay, control=self.control())
 
+# %% ../nbs/23_model.ipynb #11570001
+def _history_of(member):
+    "The record of a member as a tidy table"
+    splits = ["train", "validation"] if len(member.valid) else ["train"]
+    labels = [(split, term) for split in splits for term in member.names]
+    if member.control is not None: labels += [("schedule", t) for t in member.control.names]
+    epoch = np.repeat(np.arange(1, member.epoch + 1), len(labels))
+    split, term = (list(column) * member.epoch for column in zip(*labels))
+    return pd.DataFrame(dict(epoch=epoch, step=epoch * member.rounds, split=split, term=term,
+                             value=np.ravel(member.record)))
+
+# %% ../nbs/23_model.ipynb #11570003
+def _failure_of(member):
+    "What stopped a member, and what would help, in one line; nothing if nothing did"
+    if not member.failure: return ""
+    step, term = member.failure
+    numbers = ", ".join(f"{k}={v:g}" for k, v in member.scalars.items())
+    advice = "lower lr" if step > 1 else "the scores are too large, or sigma is too small"
+    return f"'{term}' is not finite at step {step} ({numbers}); {advice}"
+
 # %% ../nbs/23_model.ipynb #cd1f29d4
 @patch
 def _learn(self: GenerativeModel, member, path):
@@ -211,19 +231,7 @@ def _learn(self: GenerativeModel, member, path):
     if not member.failure:
         with torch.no_grad(), steady(self.seed_) as rng:
             self.state_ = self.module_.conclude(member.state, rng)
-    splits = ["train", "validation"] if len(member.valid) else ["train"]
-    labels = [(split, term) for split in splits for term in member.names]
-    if member.control is not None: labels += [("schedule", t) for t in member.control.names]
-    epoch = np.repeat(np.arange(1, member.epoch + 1), len(labels))
-    split, term = (list(column) * member.epoch for column in zip(*labels))
-    self.history_ = pd.DataFrame(dict(epoch=epoch, step=epoch * member.rounds, split=split,
-                                      term=term, value=np.ravel(member.record)))
-    self.failure_ = ""
-    if member.failure:
-        step, term = member.failure
-        numbers = ", ".join(f"{k}={v:g}" for k, v in member.scalars.items())
-        advice = "lower lr" if step > 1 else "the scores are too large, or sigma is too small"
-        self.failure_ = f"'{term}' is not finite at step {step} ({numbers}); {advice}"
+    self.history_, self.failure_ = _history_of(member), _failure_of(member)
     return self
 
 # %% ../nbs/23_model.ipynb #110c83a5
