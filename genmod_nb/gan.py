@@ -22,14 +22,14 @@ from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 from .data import FAKE, REAL
-from .metrics import anderson_darling, kendall_error, kendall_taus, noise_floor, novelty
+from .metrics import anderson_darling, kendall_error, kendall_taus, novelty
 from .surroundings import steady
 from .seam import GenerativeModule, Player
 from .model import GenerativeModel
 from .many import fit_many
 from .likelihoods import ACTIVATIONS, mlp
 from .vae import VAE, check_widths
-from .study import study_tables
+from .study import study_tables, training_floor
 
 # %% ../nbs/07_gan.ipynb #8afa24d9
 def logistic_losses(
@@ -298,16 +298,6 @@ def gan_study(
                          for label, model, *rows in zip(labels, fitted, trains, tests)
                          for row in generator_scores(model, *rows)])
 
-# %% ../nbs/07_gan.ipynb #96e98ef9
-def _training_floor(
-    train, test, # the two tables
-    at,          # quantiles
-): # a table, a row for each quantile
-    "Return quantiles of both metrics between random splits of all rows"
-    floor = noise_floor(pd.concat([train, test]), len(train), len(test), progress=False)
-    scores = ["anderson_darling", "kendall_error"]
-    return floor[floor.floor == "training"][scores].quantile(at)
-
 # %% ../nbs/07_gan.ipynb #ebbf1fb9
 def plot_gan(
     rows,        # of `gan_study`
@@ -322,7 +312,7 @@ def plot_gan(
     fig, axs = plt.subplots(2, len(games), figsize=(3.5 * len(games), 6), sharex="col",
                             sharey="row", squeeze=False, layout="constrained")
     if tables is not None:
-        floor = _training_floor(*next(iter(tables.values())), [0.025, 0.975])
+        floor = training_floor(*next(iter(tables.values())), [0.025, 0.975])
     for (line, score), (column, model) in itertools.product(
             enumerate(scores), enumerate(games)):
         ax, mine = axs[line, column], rows[rows.model == model]

@@ -16,11 +16,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed
 from .frames import named
-from .data import load_losses
 from .margins import Margins
-from .metrics import noise_floor
 from .many import fit_many
-from .study import intervals, run_study, score_all, study_tables
+from .study import intervals, run_study, score_all, study_tables, training_floor
 from .vae import VAE
 
 # %% ../nbs/04_sigma.ipynb #a30b81ce
@@ -71,21 +69,23 @@ def _bound(rows, train):
     return rows.reconstruction - rows.kl + rows.margins.map(shift)
 
 # %% ../nbs/04_sigma.ipynb #51a00006
-def _row_of_panels(axs, rows, name, train, test):
-    "Both metrics with the floor, the KL, the held-out log-likelihood and the training bound"
-    floor = noise_floor(pd.concat([train, test]), len(train), len(test), 200, progress=False)
-    floor = floor[floor.floor == "training"]
-    for ax, score in zip(axs, ("anderson_darling", "kendall_error")):
+def _metric_panels(axs, rows, name, floor):
+    "Both metrics with the floor"
+    for ax, (score, band) in zip(axs, floor.items()):
         _lines(ax, rows, score, ("", "_f"))
-        ax.axhspan(*floor[score].quantile([0.025, 0.975]), color="0.8", zorder=0)
+        ax.axhspan(*band, color="0.8", zorder=0)
         ax.set(yscale="log", ylabel=f"{score.replace('_', ' ')} ({name})")
-    _lines(axs[2], rows, "kl")
-    axs[2].set(yscale="symlog", ylim=(0, None), ylabel="KL (nats per row)")
+
+# %% ../nbs/04_sigma.ipynb #51a00012
+def _nats_panels(axs, rows, train):
+    "The KL, and the held-out log-likelihood beside the training bound"
+    _lines(axs[0], rows, "kl")
+    axs[0].set(yscale="symlog", ylim=(0, None), ylabel="KL (nats per row)")
     both = rows.assign(log_likelihood_f=_bound(rows, train))
-    _lines(axs[3], both, "log_likelihood", ("", "_f"))
-    axs[3].set_yscale("symlog", linthresh=15)
-    axs[3].set(ylabel="log-likelihood (nats per row)", ylim=(-1e4, 30))
-    axs[3].legend(axs[3].containers[:4:2], ["held out", "training bound"])
+    _lines(axs[1], both, "log_likelihood", ("", "_f"))
+    axs[1].set_yscale("symlog", linthresh=15)
+    axs[1].set(ylabel="log-likelihood (nats per row)", ylim=(-1e4, 30))
+    axs[1].legend(axs[1].containers[:4:2], ["held out", "training bound"])
 
 # %% ../nbs/04_sigma.ipynb #1db02235
 def plot_sigma(
@@ -98,8 +98,10 @@ def plot_sigma(
     import matplotlib.pyplot as plt
     fig, axs = plt.subplots(len(tables), 4, figsize=(11.5, 3.2 * len(tables)), squeeze=False,
                             layout="constrained")
-    for line, (name, own) in zip(axs, tables.items()):
-        _row_of_panels(line, rows[rows.table == name], name, *own)
+    for line, (name, (train, test)) in zip(axs, tables.items()):
+        own = rows[rows.table == name]
+        _metric_panels(line[:2], own, name, training_floor(train, test, [0.025, 0.975]))
+        _nats_panels(line[2:], own, train)
     fig.legend(*axs[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 

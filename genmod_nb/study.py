@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IDEALS', 'EXPECTED', 'study_tables', 'without_noise', 'posterior', 'active_units', 'fit_scores', 'score_all',
-           'run_study', 'intervals', 'paired_intervals', 'model_scores', 'with_seed', 'fit_all', 'score_into',
-           'run_plan']
+           'run_study', 'intervals', 'paired_intervals', 'training_floor', 'model_scores', 'with_seed', 'fit_all',
+           'score_into', 'run_plan']
 
 # %% ../nbs/27_study.ipynb #c2447b32
 #| code-fold: true
@@ -22,7 +22,8 @@ from .estimators import check_seed
 from .frames import as_table, matched, named
 from .data import load_losses, simulate_losses
 from .tables import check_losses
-from .metrics import anderson_darling, kendall_error, novelty, scorecard
+from .metrics import (anderson_darling, kendall_error, noise_floor, novelty,
+                               scorecard)
 from .surroundings import steady
 from .model import GenerativeModel
 from .many import distinct, fit_many, spread
@@ -195,6 +196,16 @@ def paired_intervals(
     wide = rows[rows.failure == ""].pivot(index=[*by, "seed"], columns=column, values=score)
     apart = wide.drop(columns=against).sub(wide[against], axis=0).stack()
     return _interval(apart.groupby(level=[*by, column], sort=False), ratio)
+
+# %% ../nbs/27_study.ipynb #f1000002
+def training_floor(
+    train, test, # the two tables
+    at,          # quantiles, between 0 and 1
+) -> pd.DataFrame: # a row for each quantile, dimensionless
+    "Return quantiles of both metrics of resampled training rows, over random splits of all rows"
+    floor = noise_floor(pd.concat([train, test]), len(train), len(test), progress=False)
+    scores = ["anderson_darling", "kendall_error"]
+    return floor[floor.floor == "training"][scores].quantile(at)
 
 # %% ../nbs/27_study.ipynb #bacbec57
 # Each score, and its value for a model that could not be better
