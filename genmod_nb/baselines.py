@@ -9,26 +9,25 @@ __all__ = ['RIDGE', 'Baseline', 'Independent', 'Bootstrap', 'GaussianCopula', 'G
 # %% ../nbs/29_baselines.ipynb #661eee01
 #| code-fold: true
 #| code-summary: "Imports"
-import json, os, shutil, tempfile
+import json
 from numbers import Integral
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 from scipy import special, stats
 from sklearn import mixture
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 import genmod_nb
-from .estimators import check_count, from_json, refit, snapshot
+from .estimators import check_count, no_likelihood, refit, snapshot
 from .frames import dressed
 from .tables import warn_of_table
 from .data import LossLaw
-from .margins import MARGINS, SIGNED, margins_of
+from .margins import SIGNED, margins_of
 from .surroundings import seed_from, shielded
-from .files import FORMAT, _listed, _margins, _read, _section, as_json, model_folder
+from .files import (FORMAT, check_arrays, expected_margins, load_model, margin_arrays,
+                             margins_from, read_folder, section, take_columns, write_folder)
 from .model import GenerativeModel, warn_of_few
 
 # %% ../nbs/29_baselines.ipynb #a81c0d55
@@ -133,18 +132,13 @@ def copula_score(self: Baseline,
     self = self._trained()
     return float((self.score_samples(X) - self.margins_.log_pdf(X).sum(1)).mean())
 
-# %% ../nbs/29_baselines.ipynb #7139526c
-def _no_density(self):
-    raise AttributeError(f"{type(self).__name__} has no likelihood: "
-                         "it knows how to draw rows, not how likely they are")
-
 # %% ../nbs/29_baselines.ipynb #7df67211
 class Bootstrap(Baseline):
     """Training rows, drawn with replacement (Efron 1979); no density.
 
     These rows are all that it learns: its file holds the training table."""
     margins, _shapes = "identity", {"rows": ("float64", "nd")}
-    score_samples = score = copula_score = property(_no_density)
+    score_samples = score = copula_score = property(no_likelihood)
     def _learn(self, Z): self.rows_ = Z.to_numpy()
     def _draw(self, n, rng): return self.rows_[rng.integers(len(self.rows_), size=n)]
 
@@ -260,27 +254,8 @@ def _config(self: Baseline):
 @patch
 def _arrays(self: Baseline):
     "Every array that a file keeps, {name: array}"
-    arrays = {f"margins.{j}.{k}": np.array(v, float)
-              for j, m in enumerate(self.margins_.columns_) for k, v in vars(m).items()}
-    arrays |= {f"law.{k}": v for k, v in self._kept().items()}
+    arrays = margin_arrays(self.margins_) | {f"law.{k}": v for k, v in self._kept().items()}
     return {k: np.array(v, order="C") for k, v in arrays.items()}
-
-# %% ../nbs/29_baselines.ipynb #e62ed3f6
-def _write_folder(path, config, arrays):
-    "Write both files of a model at once; return the folder"
-    path = model_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        (fresh / "config.json").write_text(json.dumps(config, indent=1, default=as_json))
-        save_file(arrays, fresh / "model.safetensors")
-        fresh.chmod(0o755)
-        if path.exists(): os.replace(path, fresh.with_suffix(".old"))
-        os.replace(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if path.exists(): shutil.rmtree(fresh.with_suffix(".old"), ignore_errors=True)
-    return path
 
 # %% ../nbs/29_baselines.ipynb #12eedd1e
 def _no_file(kind):
@@ -299,32 +274,14 @@ def save(self: Baseline,
     file format."""
     if self._shapes is None: raise _no_file(type(self))
     self = self._trained()
-    return _write_folder(path, self._config(), self._arrays())
-
-# %% ../nbs/29_baselines.ipynb #bd42e828
-def _check_shapes(
-    found,    # {name: (type, shape)} of the arrays of a file
-    expected, # the same; a length of None stands for any
-):
-    "Raise `ValueError` unless the arrays are those expected"
-    odd = sorted(set(found) ^ set(expected))
-    if odd:
-        what = "missing" if odd[0] in expected else "one too many"
-        raise ValueError(f"the arrays do not fit the class in config.json: {odd[0]!r} is {what}")
-    for name, (kind, shape) in expected.items():
-        like = found[name][0] == kind and len(found[name][1]) == len(shape)
-        if not like or any(b not in (a, None) for a, b in zip(found[name][1], shape)):
-            raise ValueError(f"the arrays do not fit the class in config.json: {name!r} is "
-                             f"{found[name][0]} of shape {tuple(found[name][1])}")
+    return write_folder(path, self._config(), self._arrays())
 
 # %% ../nbs/29_baselines.ipynb #8c4e00b9
 @patch
 def _expected(self: Baseline, d):
     "{name: (type, shape)} of the arrays of its file for d features; None stands for any length"
-    margin = vars(MARGINS[self.margins]().fit(np.array([1.0, 2.0])))
-    arrays = {f"margins.{j}.{k}": ("float64", (None,) * np.ndim(v))
-              for j in range(d) for k, v in margin.items()}
-    return arrays | {f"law.{k}": (kind, tuple(d if letter == "d" else None for letter in letters))
+    return expected_margins(self.margins, d) | {
+        f"law.{k}": (kind, tuple(d if letter == "d" else None for letter in letters))
                      for k, (kind, letters) in self._shapes.items()}
 
 # %% ../nbs/29_baselines.ipynb #94e0cfe2
@@ -384,33 +341,21 @@ def _checked_vine(
 def _restore(self: Vine, arrays):
     self.vine_ = _checked_vine(bytes(arrays["vine"]).decode(), self.n_features_in_)
 
-# %% ../nbs/29_baselines.ipynb #1114183a
-@patch
-def _take_columns(self: Baseline, config):
-    "Take over the columns of a file"
-    d, names = config["n_features"], config["columns"]
-    if not isinstance(d, int) or not 2 <= d <= 10_000: raise ValueError(f"n_features is {d!r}")
-    if names is not None and (not isinstance(names, list) or len(set(map(str, names))) != d):
-        raise ValueError("n_features and columns disagree")
-    self.n_features_in_, self.columns_ = d, names
-    self.frame_ = None if names is None else "pandas"   # another package may not be there
-    if names is not None and all(isinstance(c, str) for c in names):
-        self.feature_names_in_ = np.array(names, dtype=object)
-
 # %% ../nbs/29_baselines.ipynb #9727f222
 @patch
 @shielded
-def _filled(self: Baseline, config, file):
-    "The baseline with the fit in a file, of which only the arrays that belong to it are read"
+def _filled(self: Baseline, config, found, read):
+    "The baseline with the fit in a file, of which nothing is read before it has been looked at"
+    if self._shapes is None: raise _no_file(type(self))
     self._validate_params()
-    self._take_columns(config)
-    d, found = self.n_features_in_, _listed(file)
-    _check_shapes(found, self._expected(d))
-    arrays = {k: np.array(file.get_tensor(k), order="C") for k in found}
+    take_columns(self, config)
+    d = self.n_features_in_
+    check_arrays(found, self._expected(d))
+    arrays = {k: np.array(v, order="C") for k, v in read().items()}
     bad = [k for k, v in arrays.items() if not np.isfinite(v).all()]
     if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
-    self.margins_ = _margins(self.margins, d, arrays, self.columns_)
-    self._restore(_section(arrays, "law."))
+    self.margins_ = margins_from(self.margins, d, arrays, self.columns_)
+    self._restore(section(arrays, "law."))
     return self
 
 # %% ../nbs/29_baselines.ipynb #643058af
@@ -421,20 +366,12 @@ def load(cls: Baseline,
     """Return the baseline in a folder, without executing anything in it.
 
     Raises `ValueError` if it is damaged or of another class."""
-    config, file = _read(path)
-    kind = Baseline.registry.get(config["model"]) if isinstance(config["model"], str) else None
-    if kind is None or not issubclass(kind, cls):
-        raise ValueError(f"{path} holds a {config['model']!r}, not a {cls.__name__}")
-    if kind._shapes is None: raise ValueError(f"{path} cannot be loaded: {_no_file(kind)}")
-    try: return kind(**{k: from_json(v) for k, v in config["params"].items()})._filled(config, file)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError,
-            MemoryError, SafetensorError, OSError) as e:
-        raise ValueError(f"the baseline in {path} cannot be loaded: {e}") from e
+    return load_model(cls, path, Baseline._filled)
 
 # %% ../nbs/29_baselines.ipynb #d9187778
 def holds_baseline(
     path, # a folder written by `save` of a baseline or a model
 ) -> bool: # is it a baseline?
     "Return whether `Baseline.load` is the one to read a folder; raises `ValueError` on no model"
-    name = _read(path)[0]["model"]
+    name = read_folder(path)[0]["model"]
     return isinstance(name, str) and name in Baseline.registry

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
+from .estimators import no_likelihood
 from .data import FAKE, REAL
 from .metrics import anderson_darling, kendall_error, kendall_taus, novelty
 from .surroundings import steady
@@ -153,18 +154,12 @@ _CONSTRAINTS = {
     "average": [Interval(Real, 0, 1, closed="left")],
 }
 
-# %% ../nbs/07_gan.ipynb #0a8e5570
-def _no_likelihood(self): # nothing
-    "Raise `AttributeError`: a game has no likelihood"
-    raise AttributeError(f"{type(self).__name__} has no likelihood: "
-                         "it knows how to draw rows, not how likely they are")
-
 # %% ../nbs/07_gan.ipynb #39a26d0a
 class GAN(GenerativeModel):
     "Generative adversarial network for a table of losses (Goodfellow et al. 2014)"
     _parameter_constraints = {**GenerativeModel._parameter_constraints, **_CONSTRAINTS}
     game, betas = staticmethod(logistic_game), (0.5, 0.999)
-    score_samples = score = copula_score = property(_no_likelihood)
+    score_samples = score = copula_score = property(no_likelihood)
     @delegates(GenerativeModel.__init__)
     def __init__(self,
         latent_dim: int = 8,         # dimension of z

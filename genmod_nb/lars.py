@@ -28,7 +28,7 @@ from .model import GenerativeModel
 from .many import fit_many
 from .likelihoods import kl_normal, mlp, normal_log_prob
 from .priors import Context, Mixture, Prior, PriorSpec, Vamp
-from .study import paired_intervals, run_study, study_tables
+from .study import paired_by_table, run_study, study_tables
 from .toys import TOYS, grid
 from .acceptance import (Draws, expected_proposals, log1mexp, monte_carlo_log_z,
                                   quadrature_log_z, rejection_sample)
@@ -400,10 +400,8 @@ def paired_gains(
     score: str = "copula", # which score
 ) -> pd.DataFrame: # indexed by table, latent_dim, decoder, prior: mean, low, high, fits
     "Return the means of a score less that of the normal prior, paired by seed, with intervals"
-    ratios = {"real": 537 / 720}          # splits overlap; draws of the law do not
-    return pd.concat([
-        paired_intervals(rows, ["table", "latent_dim", "decoder"], "prior", "normal", score,
-                         ratio=ratios.get(name, 0)) for name, rows in study.groupby("table")])
+    by = ["table", "latent_dim", "decoder"]
+    return paired_by_table(study, by, "prior", "normal", score)
 
 # %% ../nbs/06_lars.ipynb #4c583e5e
 #| code-fold: true
