@@ -11,9 +11,14 @@ NUMBERED = sorted(NBS.glob("[0-9]*.ipynb"))
 STORY = [p for p in NUMBERED if int(p.stem[:2]) < 20]
 
 
+def filled(source):
+    """Lines that are not blank."""
+    return [l for l in source.splitlines() if l.strip()]
+
+
 def lines(source):
     """What is code or comment: neither blank nor a directive."""
-    return [l for l in source.splitlines() if l.strip() and not l.startswith("#|")]
+    return [l for l in filled(source) if not l.startswith("#|")]
 
 
 def is_exported(kind, source):
@@ -39,18 +44,19 @@ def shows(cell):
 
 
 def figures(path):
-    """Of one notebook: exported cells, their median and longest, the share that is shown at work, words for each line of code."""
+    """Of one notebook: exported cells (imports too), their median and longest, the share that is shown at work, words for each line of code (hidden cells, imports and directives too)."""
     content = json.loads(path.read_text(encoding="utf-8"))["cells"]
     kinds = [(c["cell_type"], "".join(c["source"])) for c in content]
     own = [i for i, (kind, source) in enumerate(kinds) if is_definition(kind, source)]
-    sizes = [len(lines(kinds[i][1])) for i in own]
+    sizes = [len(lines(source)) for kind, source in kinds if is_exported(kind, source)]
     names = [sum(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Assign)) for n in ast.parse(kinds[i][1]).body) for i in own]
     shown = [any(map(shows, content[i + 1:i + 3])) for i in own]
     words = sum(len(source.split()) for kind, source in kinds if kind == "markdown")
-    told = sum(len(lines(source)) for kind, source in kinds if kind == "code" and not source.startswith("#| hide") and not only_imports(source))
-    return dict(cells=len(own), median=statistics.median(sizes) if sizes else 0, longest=max(sizes, default=0),
+    told = sum(len(filled(source)) for kind, source in kinds if kind == "code")
+    return dict(cells=len(sizes), median=statistics.median(sizes) if sizes else 0, longest=max(sizes, default=0),
                 long=[source.splitlines()[1] for i in own if len(lines(source := kinds[i][1])) > 30],
-                shown=sum(n for n, s in zip(names, shown) if s), names=sum(names), words=words, lines=told, sizes=sizes)
+                shown=sum(n for n, s in zip(names, shown) if s), names=sum(names), words=words, lines=told, sizes=sizes,
+                outputs=sum(bool(c.get("outputs")) for c in content))
 
 
 def table():

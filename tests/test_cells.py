@@ -26,6 +26,12 @@ def test_a_chapter_of_the_story(chapter):
     assert f["median"] <= 12 and f["shown"] >= 0.6 * f["names"] and f["words"] >= 4 * f["lines"], f
 
 
+@pytest.mark.parametrize("room", [p.stem for p in NUMBERED])
+def test_a_room(room):
+    """Short cells, and something to see."""
+    assert FIGURES[room]["median"] <= 12 and FIGURES[room]["outputs"], FIGURES[room]
+
+
 @pytest.mark.parametrize("path", sorted(NBS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_sizes_of_tests_are_not_on_the_page(path):
     """They stand in directives (nbs/_book.py), and every notebook begins with what reads them."""
