@@ -10,10 +10,11 @@ __all__ = ['RIDGE', 'Baseline', 'Independent', 'Bootstrap', 'GaussianCopula', 'G
 #| code-fold: true
 #| code-summary: "Imports"
 import json
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from fastcore.basics import patch
 import numpy as np
+import pandas as pd
 from scipy import special, stats
 from sklearn import mixture
 from sklearn.base import BaseEstimator, DensityMixin
@@ -22,21 +23,25 @@ from sklearn.utils.validation import check_is_fitted
 import genmod_nb
 from .estimators import check_count, no_likelihood, refit, snapshot
 from .frames import dressed
-from .tables import warn_of_table
+from .tables import warn_of_few, warn_of_table
 from .data import LossLaw
-from .margins import SIGNED, margins_of
+from .margins import margins_of, mixed_log_prob, takes_negative
 from .surroundings import seed_from, shielded
 from .files import (FORMAT, check_arrays, expected_margins, load_model, margin_arrays,
                              margins_from, read_folder, section, take_columns, write_folder)
-from .model import GenerativeModel, warn_of_few
+from .model import GenerativeModel
 
 # %% ../nbs/29_baselines.ipynb #a81c0d55
 class Baseline(DensityMixin, BaseEstimator):
     "A distribution that is fitted and not trained: fit, sample, score, save, load"
     margins, registry = "gaussian", {}
-    _parameter_constraints, _shapes = {}, None
+    _parameter_constraints = {"lower": [Real, dict, None], "upper": [Real, dict, None]}
+    _shapes = None
     _check, score = GenerativeModel._check, GenerativeModel.score
     sample_to = GenerativeModel.sample_to
+    def __init__(self,
+        lower=None, upper=None, # ends of the losses' range: numbers, or {column: number}
+    ): self.lower, self.upper = lower, upper
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -44,7 +49,7 @@ class Baseline(DensityMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self.margins not in SIGNED
+        tags.input_tags.positive_only = not takes_negative(self.margins, self.lower)
         return tags
 
 # %% ../nbs/29_baselines.ipynb #28982118
@@ -66,8 +71,9 @@ def _train(self: Baseline, X):
     self._validate_params()
     table = self._check(X, fitting=True)
     warn_of_table(X)
-    self.margins_ = margins_of(self.margins, table)
-    self._learn(self.margins_.transform(table))
+    self.margins_ = margins_of(self.margins, table, self.lower, self.upper)
+    u = np.random.default_rng(0).random(table.shape)
+    self._learn(pd.DataFrame(self.margins_.scores(table, u), table.index, table.columns))
 
 # %% ../nbs/29_baselines.ipynb #40c11cc5
 @patch
@@ -121,7 +127,7 @@ def score_samples(self: Baseline,
     Raises `AttributeError` for a baseline without one."""
     self = self._trained()
     table = self._check(X, fitting=False)
-    return self._log_prob(self.margins_.transform(table).to_numpy()) + self.margins_.log_det(table)
+    return mixed_log_prob(self.margins_, table, lambda Z, times: self._log_prob(Z))
 
 # %% ../nbs/29_baselines.ipynb #4fb6da3f
 @patch
@@ -165,13 +171,16 @@ class GaussianCopula(Baseline):
 class GaussianMixture(Baseline):
     "A mixture of normal distributions of the scores under the fitted margins, its size by BIC"
     _parameter_constraints = {"max_components": [Interval(Integral, 1, None, closed="left")],
-                              "random_state": ["random_state"]}
+                              "random_state": ["random_state"], **Baseline._parameter_constraints}
     _shapes = {"weights": ("float64", "k"), "means": ("float64", "kd"),
                "covariances": ("float64", "kdd"), "precisions_cholesky": ("float64", "kdd")}
     def __init__(self,
         max_components: int = 8, # components at most
         random_state=None,       # seed of the starting points
-    ): self.max_components, self.random_state = max_components, random_state
+        lower=None, upper=None,  # as in `Baseline`
+    ):
+        super().__init__(lower, upper)
+        self.max_components, self.random_state = max_components, random_state
     def _learn(self, Z):
         warn_of_few(*Z.shape)
         Z, self.seed_ = Z.to_numpy(), seed_from(self.random_state)
@@ -354,7 +363,7 @@ def _filled(self: Baseline, config, found, read):
     arrays = {k: np.array(v, order="C") for k, v in read().items()}
     bad = [k for k, v in arrays.items() if not np.isfinite(v).all()]
     if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
-    self.margins_ = margins_from(self.margins, d, arrays, self.columns_)
+    self.margins_ = margins_from(self, arrays)
     self._restore(section(arrays, "law."))
     return self
 

@@ -8,7 +8,7 @@ __all__ = ['check_seed', 'check_count', 'refit', 'snapshot', 'no_likelihood', 'S
 # %% ../nbs/31_estimators.ipynb #4a911a2e
 #| code-fold: true
 #| code-summary: "Imports"
-from numbers import Integral
+from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -90,9 +90,9 @@ class Specification(BaseEstimator):
 def from_json(
     value, # an argument as json gives it
 ): # the argument as a model takes it
-    "Return a list as a tuple, {class name: arguments} as that specification, all else as it is"
+    "Return a list as a tuple, {class name: {...}} as that specification, all else as it is"
     if isinstance(value, list): return tuple(value)
-    if not isinstance(value, dict): return value
+    if not isinstance(value, dict) or all(isinstance(v, Real) for v in value.values()): return value
     (name, params), = value.items() if len(value) == 1 else [("", None)]
     if name not in Specification.registry or not isinstance(params, dict):
         known = ", ".join(sorted(Specification.registry)) or "none"

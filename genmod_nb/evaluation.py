@@ -48,7 +48,7 @@ def _seeded(seed):
 # %% ../nbs/10_evaluation.ipynb #345f160e
 class External(Baseline):
     "A model of another package, with this package's interface; no density"
-    margins = "identity"
+    margins, lower, upper = "identity", None, None
     score_samples = score = copula_score = property(no_likelihood)
     def __init__(self,
         model,             # an object with fit(table) and sample(n); it is copied, not changed

@@ -25,7 +25,7 @@ from .margins import MARGINS, Margins
 from .surroundings import seed_from, shielded, steady
 
 # %% ../nbs/24_files.ipynb #74c1e3ed
-FORMAT = 3
+FORMAT = 4
 FILES = {"config.json", "model.safetensors"}
 
 def model_folder(
@@ -230,18 +230,17 @@ def section(
 
 # %% ../nbs/24_files.ipynb #c89785ba
 def margins_from(
-    kind,       # of the margins
-    n_features, # how many
-    arrays,     # of a file, theirs among them
-    names,      # of the columns, or None
+    model,  # that they are of; it knows its columns
+    arrays, # of a file, theirs among them
 ) -> Margins: # fitted
     "Return margins from their arrays; raises `ValueError` if one is no distribution"
-    margins = Margins(kind)
+    kind, n_features, names = model.margins, model.n_features_in_, model.columns_
+    margins = Margins(kind, model.lower, model.upper)
     margins.columns_, margins.n_features_in_, margins.names_ = [], n_features, names
     for j in range(n_features):
         m, state = MARGINS[kind](), section(arrays, f"margins.{j}.")
         vars(m).update({k: v if v.ndim else float(v) for k, v in state.items()})
-        if not m.sound(): raise ValueError(f"margin {j + 1} is not a law")
+        if not m.sound(): raise ValueError(f"margin {j + 1} is not a distribution")
         margins.columns_.append(m)
     return margins
 
@@ -271,7 +270,7 @@ def restore_model(
     arrays = read()
     bad = [k for k, v in arrays.items() if k != "history" and not np.isfinite(v).all()]
     if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
-    model.margins_ = margins_from(model.margins, model.n_features_in_, arrays, model.columns_)
+    model.margins_ = margins_from(model, arrays)
     with steady(model.seed_): model.module_ = model.build(model.n_features_in_)
     tensors = lambda prefix: {k: torch.from_numpy(v) for k, v in section(arrays, prefix).items()}
     model.module_.load_state_dict(tensors("module."))

@@ -181,7 +181,8 @@ def _tables(models, X):
         model._validate_params()
         model.control()
     # What one model finds in a table, all models with the same margins would find
-    for model, X in {(id(X), m.margins): (m, X) for m, X in zip(models, tables)}.values():
+    seen = {(id(X), m.margins, repr((m.lower, m.upper))): (m, X) for m, X in zip(models, tables)}
+    for model, X in seen.values():
         checked_summary(clone(model), X)
     for X in distinct(tables)[0]: warn_of_table(X)
     return tables

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_losses', 'read_losses', 'is_large', 'table_shape', 'pieces', 'checked_pieces', 'random_rows',
-           'give_back_memory', 'keep_memory', 'is_litter', 'open_losses', 'whole_file', 'write_table', 'warn_of_table']
+           'give_back_memory', 'keep_memory', 'is_litter', 'open_losses', 'whole_file', 'write_table', 'warn_of_table',
+           'warn_of_few']
 
 # %% ../nbs/20_tables.ipynb #cda4c08c
 #| code-fold: true
@@ -351,3 +352,13 @@ def warn_of_table(
         told = "; ".join(f"column '{c}' is {in_words(parts)}" for c, parts in sums.items())
         out, back = ("it out", "it") if len(sums) == 1 else ("them out", "them")
         warnings.warn(f"{told}: leave {out} and add {back} back to what is drawn", stacklevel=4)
+
+# %% ../nbs/20_tables.ipynb #d37e64bb
+def warn_of_few(
+    rows, columns,   # of the table
+    enough: int = 0, # rows that are enough, if they are more than the columns too
+):
+    "Warn of a table with too few rows to learn a joint law from"
+    if rows < enough or rows <= columns:
+        warnings.warn(f"{rows} rows for {columns} columns: too few to learn a joint law from; "
+                      "expect noise", stacklevel=4)

@@ -5,7 +5,8 @@ from hypothesis import example, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from genmod_nb.data import LossLaw
-from genmod_nb.margins import MARGINS, SIGNED, GaussianMargin
+from genmod_nb.margin import GaussianMargin
+from genmod_nb.margins import MARGINS, SIGNED
 from genmod_nb.metrics import anderson_darling, kendall_error, kendall_function
 
 LOSS = st.one_of(st.just(0.0), st.floats(1e-6, 1e4), st.integers(1, 5).map(float))
@@ -18,13 +19,17 @@ TABLES = st.tuples(st.integers(2, 25), st.integers(1, 4)).flatmap(
 @given(COLUMN)
 def test_gaussian_margin_is_a_law(x):
     m = GaussianMargin().fit(x)
-    grid = np.r_[np.linspace(0, m.knots[-1], 500), m.knots[-1] + np.geomspace(1e-9, 100, 200) * m.knots[-1]]
-    F, log_f = m.cdf(grid), m.log_pdf(grid)
-    assert len(m.knots) <= 30 and 0 <= m.xi < 1 and m.beta > 0
-    assert (np.diff(m.cdf(m.knots)) > 0).all() and (np.diff(F) >= 0).all() and ((0 <= F) & (F <= 1)).all()
-    assert np.isfinite(log_f).all()
-    left, right = m.log_pdf(m.knots[-1:]), m.log_pdf(np.nextafter(m.knots[-1:], np.inf))
-    assert left == pytest.approx(right, abs=1e-6)                      # body and tail meet with one slope
+    grid = np.unique(np.r_[np.linspace(0, 2 * x.max(), 500)[1:], x[x > 0], x.max() * np.geomspace(2, 1e3, 200)])   # a bare zero counts as the clip
+    F, log_f = m.levels(grid, 1.0)[0], m.log_pdf(grid)
+    assert 0 <= m.xi < 1 and m.beta > 0 and m.sound()
+    assert (np.diff(F) >= 0).all() and ((0 <= F) & (F <= 1 + 1e-12)).all()
+    inside = m.at_atom(grid) | (grid <= m.upper) & (grid >= m.lower) & (m.rest > 0)
+    assert not np.isnan(log_f).any() and (log_f[~inside] == -np.inf).all() and (log_f[m.at_atom(grid)] > -np.inf).all()
+    draws = m.inverse(np.linspace(-6, 6, 400))
+    assert (np.diff(draws) >= 0).all() and (draws >= m.lower).all() and (draws <= m.upper).all()
+    if m.sf_u:                                                         # body and tail meet with one density
+        u = m.lower + m.scale * m.u
+        assert m.log_pdf(np.array([u * (1 - 1e-9)])) == pytest.approx(m.log_pdf(np.array([u * (1 + 1e-9)])), abs=1e-5)
 
 
 @settings(max_examples=200, deadline=None)
