@@ -314,9 +314,8 @@ LEVEL = 0.95     # of the limits: a perfect generator is within them as often
 
 def _floors(real, n, train, names, reps, random_state, progress):
     "Mean and 95 % quantile of the floor, and of the training floor if there are training rows"
-    floors, columns = {"floor": None}, {}
-    if train is not None: floors["training"] = train
-    for name, rows in floors.items():
+    columns = {}
+    for name, rows in {"floor": None, **({} if train is None else {"training": train})}.items():
         floor = _floor(real, n, rows, names, reps, check_random_state(random_state), progress)
         columns |= {name: floor.mean(), f"{name}_95": floor.quantile(LEVEL)}
     return pd.DataFrame(columns)
@@ -333,12 +332,11 @@ def _novelty_limits(real, k, train, names, reps, rng):
     near, copied, m = near["test"], copies["test"].sum(), len(real)
     drawn = lambda size: near[rng.randint(m, size=size)]
     floor = pd.DataFrame([_far(drawn(k), drawn(m), step) for _ in range(reps)])
-    resampled = _far(np.zeros(k), near, step)
+    trained = _far(np.zeros(k), near, step) | {"copies": 1.0}
     limit = stats.betabinom.ppf(LEVEL, k, copied + 0.5, m - copied + 0.5) / k
     rows = {"ratio": [floor.ratio.mean(), floor.ratio.quantile(1 - LEVEL)],
             "nearer": [floor.nearer.mean(), floor.nearer.quantile(LEVEL)],
             "copies": [copied / m, limit]}
-    trained = resampled | {"copies": 1.0}
     return pd.DataFrame({f"novelty_{s}": [*rows[s], trained[s], trained[s]] for s in rows},
                         index=["floor", "floor_95", "training", "training_95"]).T
 
@@ -350,8 +348,8 @@ def _limits(real, fake, train, names, reps, random_state, progress):
     if not reps: return limits
     limits.loc["two_sample", ["floor", "floor_95"]] = _guessing(n)
     if train is None: return limits
-    rng = check_random_state(random_state)
-    return pd.concat([limits, _novelty_limits(real, len(fake), train, names, reps, rng)])
+    return pd.concat([limits, _novelty_limits(real, len(fake), train, names, reps,
+                                              check_random_state(random_state))])
 
 # %% ../nbs/02_metrics.ipynb #19935ab6
 def _scores(real, fake, train, names, random_state):
