@@ -98,11 +98,11 @@ def test_the_verdict_is_the_same_with_and_without_training_rows(law, spoil):
     train, test, source = law
     fake = spoil(source)
     alone, full = (scorecard(test, fake, t, reps=60, progress=False) for t in (None, train))
-    both = ["value", *FLOOR, "met", "ideal"]
+    both = ["value", *FLOOR, "met"]
     pd.testing.assert_frame_equal(alone[both], full[both].loc[alone.index])
-    assert list(full) == ["value", *FLOOR, "met", "training", "training_95", "ideal"] and list(alone) == both
-    known = alone.floor.notna()
-    assert (alone.met[known] == (alone.value <= alone.floor_95)[known]).all() and alone.met[~known].isna().all()
+    assert list(full) == ["value", *FLOOR, "met", "training", "training_95"] and list(alone) == both
+    assert alone.notna().all(axis=None) and (alone.met == (alone.value <= alone.floor_95)).all()
+    assert set(full.index) - set(alone.index) == {"novelty_ratio", "novelty_nearer", "novelty_copies"}
 
 
 def test_generated_rows_set_no_limit(law):
@@ -118,7 +118,7 @@ def test_large_tables_too(law):
     rng = np.random.default_rng(0)
     real, fake, train = rng.random((1500, 2)), rng.random((1200, 2)) ** 3, rng.random((700, 2))
     alone, full = (scorecard(real, fake, t, reps=20, max_rows=300, samples=2, progress=False) for t in (None, train))
-    assert alone.met.dropna().equals(full.met.dropna()) and not alone.met["anderson_darling"]
+    assert alone.met.equals(full.met[alone.index]) and not alone.met["anderson_darling"]
     assert "error" in alone and alone.floor.equals(scorecard(real, real, reps=20, max_rows=300, samples=2, progress=False).floor)
 
 
@@ -140,4 +140,4 @@ def test_on_the_command_line(law, tmp_path, capsys):
         assert main(["score", *map(str, files[:2]), *more, "--reps", "40", "--quiet", "--out", str(tmp_path / "card.csv")]) == 0
         cards.append(pd.read_csv(tmp_path / "card.csv", index_col="score"))
         assert "floor_95" in capsys.readouterr().out
-    assert cards[0].met.dropna().equals(cards[1].met.dropna()) and "training_95" in cards[1]
+    assert cards[0].met.equals(cards[1].met[cards[0].index]) and "training_95" in cards[1]
