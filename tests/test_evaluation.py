@@ -219,7 +219,7 @@ def test_damaged_arrays(model, tables, tmp_path):
 
 @pytest.mark.parametrize("config, says", [
     ({"n_features": 5}, "disagree"), ({"n_features": "4"}, "n_features"), ({"columns": ["a", "a", "b", "c"]}, "disagree"),
-    ({"n_features": 3, "columns": None}, "one too many"), ({"params": {"verbose": True}}, "takes no arguments"), ({"params": []}, "cannot be loaded"),
+    ({"n_features": 3, "columns": None}, "one too many"), ({"params": {"verbose": True}}, "verbose"), ({"params": []}, "cannot be loaded"),
     ({"model": "Bootstrap"}, "law.correlation")], ids=str)
 def test_damaged_config(config, says, tables, tmp_path):
     folder = GaussianCopula().fit(tables[0]).save(tmp_path / "model")
