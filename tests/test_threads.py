@@ -178,7 +178,7 @@ def no_memory(model, tables, monkeypatch):
     def fail(*args):
         raise MemoryError
     with monkeypatch.context() as m:
-        m.setattr(Margins, "transform", fail)
+        m.setattr(Margins, "scores", fail)
         model.fit(tables[1])
 
 
@@ -229,7 +229,7 @@ def test_margins_are_fitted_as_a_whole(tables):
     fresh = Margins()
     with pytest.raises(ValueError):
         fresh.fit(tables[0] * np.nan)
-    assert vars(fresh) == {"kind": "gaussian"}
+    assert vars(fresh) == {"kind": "gaussian", "lower": None, "upper": None}
 
 
 # ------------------------------------------------------------------ threads
