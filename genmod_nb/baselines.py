@@ -20,6 +20,7 @@ from sklearn import mixture
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 import genmod_nb
 from .estimators import check_count, no_likelihood, refit, snapshot
 from .frames import dressed
@@ -185,7 +186,8 @@ class GaussianMixture(Baseline):
         warn_of_few(*Z.shape)
         Z, self.seed_ = Z.to_numpy(), seed_from(self.random_state)
         sizes = range(1, min(self.max_components, len(Z)) + 1)
-        fits = [mixture.GaussianMixture(k, random_state=self.seed_).fit(Z) for k in sizes]
+        with threadpool_limits(1):      # several threads add up in an order of their own
+            fits = [mixture.GaussianMixture(k, random_state=self.seed_).fit(Z) for k in sizes]
         self.mixture_ = min(fits, key=lambda m: m.bic(Z))
     def _draw(self, n, rng):
         m = self.mixture_

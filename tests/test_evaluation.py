@@ -542,3 +542,20 @@ def test_summary(compared, tables):
     assert (table.loc["broken", list(IDEALS)] == "–").all()
     failed = summary(compared[compared.model == "broken"])
     assert list(failed.index) == ["broken"] and (failed[list(IDEALS)] == "–").all(axis=None)
+
+
+MIXED = """
+import hashlib
+from genmod_nb.baselines import GaussianMixture
+from genmod_nb.data import load_losses
+model = GaussianMixture(random_state=3).fit(load_losses()[0])
+print(hashlib.sha256(model.sample(500, random_state=1).to_numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_mixture_is_the_same_in_every_process():
+    """Also where k-means may use several threads, which would add up in an order of their own."""
+    import os, subprocess, sys
+    digests = {subprocess.run([sys.executable, "-c", MIXED], env=os.environ | dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n), capture_output=True, text=True, check=True).stdout
+               for n in ("1", "2", "2", "4")}
+    assert len(digests) == 1
