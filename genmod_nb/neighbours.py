@@ -13,6 +13,18 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from .margins import Margins
 
+# %% ../nbs/49_neighbours.ipynb #ne1350cc
+def _scores_by(train, names):
+    "The map of rows to normal scores by margins of the training rows"
+    kind = "gaussian" if (train >= 0).all() else "raw"
+    margins = Margins(kind).fit(pd.DataFrame(train, columns=names))
+    return lambda t: np.asarray(margins.transform(np.maximum(t, 0) if kind == "gaussian" else t))
+
+# %% ../nbs/49_neighbours.ipynb #nefb0ebc
+def _step(scores):
+    "The median distance from one distinct row to the next"
+    return float(np.median(cKDTree(scores).query(scores, k=2)[0][:, 1]))
+
 # %% ../nbs/49_neighbours.ipynb #ed30137e
 TIED = 0.25      # share of copies among held-out rows from which on a table counts as tied
 
@@ -24,14 +36,10 @@ def nearest(
     """Return how far the rows of each table are from the closest training row, in normal scores
     (standard deviations), 0 for copies; which ones are copies; and the step of a tied table, or 0
     """
-    margins = Margins("gaussian" if (train >= 0).all() else "raw")
-    margins.fit(pd.DataFrame(train, columns=names))
-    scores = np.asarray(margins.transform(train))
-    positive = lambda t: np.maximum(t, 0) if margins.kind == "gaussian" else t
-    near, copies, tree, rows = {}, {}, cKDTree(scores), cKDTree(train)
+    scores, near, copies = _scores_by(train, names), {}, {}
+    tree, rows = cKDTree(scores(train)), cKDTree(train)
     for k, t in tables.items():
         copies[k] = rows.query(t)[0] == 0
-        near[k] = np.where(copies[k], 0, tree.query(margins.transform(positive(t)))[0])
-    if (near["test"] == 0).mean() < TIED: return near, copies, 0.0
-    distinct = scores[np.unique(train, axis=0, return_index=True)[1]]
-    return near, copies, float(np.median(cKDTree(distinct).query(distinct, k=2)[0][:, 1]))
+        near[k] = np.where(copies[k], 0, tree.query(scores(t))[0])
+    tied = (near["test"] == 0).mean() >= TIED
+    return near, copies, _step(scores(np.unique(train, axis=0))) if tied else 0.0
