@@ -57,13 +57,14 @@ def estimate_log_z(
 ): # (log Z_r, shape (R,); new log <Z>, shape ())
     "Return Algorithm 1's estimate of log Z for each row, and the new moving average"
     log_sum, n = log_a_s.logsumexp(0), len(log_a_s)                              # line 1
-    if log_ratio is None: log_curr = (log_sum - math.log(n)).expand(len(log_a_r))
+    if log_ratio is None: log_curr = (log_sum - math.log(n)).expand_as(log_a_r)
     else: log_curr = torch.logaddexp(log_sum, log_ratio.detach() + log_a_r) - math.log(n + 1) # 3
     kept = log_mean_z + math.log1p(-decay)
     log_smooth = torch.logaddexp(kept, log_curr + math.log(decay)).detach()      # line 4
     level = log_curr - log_curr.detach()                  # zero, with the gradient of log Z_curr
     log_z = log_smooth + (log_curr.detach() - log_smooth).exp() * level          # line 5
-    return log_z, log_smooth.logsumexp(0) - math.log(len(log_smooth))            # line 7
+    rows = torch.ones_like(log_smooth).sum()
+    return log_z, log_smooth.logsumexp(0) - rows.log()                           # line 7
 
 # %% ../nbs/06_lars.ipynb #f270004b
 class ResampledPrior(Prior):

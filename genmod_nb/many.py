@@ -19,22 +19,19 @@ import torch
 from tqdm.auto import tqdm
 from .tables import is_large, keep_memory, table_shape, warn_of_table
 from .surroundings import shielded, steady
-from .compiled import STEP_MS, choose_path, compiled_file, shape_of
-from .engine import GRADIENTS, train_members
+from .compiled import shape_of
+from .engine import train_members
 from .store import fit_key
 from .model import checked_summary, usable_device
 
 # %% ../nbs/25_many.ipynb #25687a75
-# Members side by side at most: more no longer fit a processor's cache
-STACK = {"cpu": 16, "cuda": 512}
+STACK = 512     # members side by side on a graphics card, at most
 
 def _shape(model, X):
     "The shape that the model's member will have"
     n, d = table_shape(X)
     with torch.device("meta"): module = model.build(d)
-    m, times = model._held(n)
-    return shape_of(module, (n, d), min(model.batch_size, n - m), m * times, model.scalars(),
-                    usable_device(model.device))
+    return shape_of(module, d, model._batch(n)[0], model.scalars(), usable_device(model.device))
 
 # %% ../nbs/25_many.ipynb #fe625ae4
 def _power(n):
@@ -144,21 +141,19 @@ TASK_S = 20     # seconds that a worker is given work for, as far as can be told
 
 def _plan(models, tables, n_jobs):
     "(indices, path, size, share) of each group of models that share a shape"
-    groups = {}
+    groups, costs, plans = {}, {}, []
     for i, (model, X) in enumerate(zip(models, tables)):
-        groups.setdefault(_shape(model, X), []).append(i)
-    plans = []
-    for shape, indices in groups.items():
-        first, n = models[indices[0]], table_shape(tables[indices[0]])[0]
-        most = 1 if is_large(tables[indices[0]]) else STACK[usable_device(first.device).type]
-        size = min(most, _power(len(indices) // n_jobs))
-        steps = max(models[i].max_epochs for i in indices) * max(n // first.batch_size, 1)
-        members, warm = -(-len(indices) // n_jobs), compiled_file(shape, size, "step 0").exists()
-        path, why = choose_path(steps, members, size, warm, first.compile)
-        first._say(f"{len(indices)} models in stacks of {size}, {n_jobs} processes; "
-                   f"{path} path: {why}")
-        stack_s = steps * size * STEP_MS[path][size > 1] / 1000
-        share = size * min(max(int(TASK_S / max(stack_s, 1e-9)), 1), 64)
+        shape, (n, d) = _shape(model, X), table_shape(X)
+        if shape not in costs: costs[shape] = model._cost(n, d)
+        path, why = model._path(n, costs[shape])
+        seconds = model.max_epochs * model._batch(n)[1] * costs[shape][path] / 1000
+        groups.setdefault((shape, path), (why, []))[1].append((i, seconds))
+    for (shape, path), (why, fits) in groups.items():
+        indices, seconds = [i for i, _ in fits], max(s for _, s in fits)
+        wide = path == "stacked" and not any(is_large(tables[i]) for i in indices)
+        size = min(STACK if wide else 1, _power(len(indices) // n_jobs))
+        models[indices[0]]._say(f"{len(indices)} models, {n_jobs} processes; {path} path: {why}")
+        share = size * min(max(int(TASK_S / max(seconds * size, 1e-9)), 1), 64)
         plans.append((indices, path, size, share))
     return plans
 
@@ -188,17 +183,17 @@ def _tables(models, X):
     return tables
 
 # %% ../nbs/25_many.ipynb #ed097de7
-def _stored(store, models, tables, indices):
-    "Those that are in the store, fitted, whatever path trained them"
-    found = {(i, p): store.get(models[i], tables[i], p) for i in indices for p in GRADIENTS}
-    return {i: model for (i, _), model in found.items() if model is not None}
+def _stored(store, models, tables, indices, path):
+    "Those that are in the store, fitted"
+    found = {i: store.get(models[i], tables[i], path) for i in indices}
+    return {i: model for i, model in found.items() if model is not None}
 
 # %% ../nbs/25_many.ipynb #27114bd5
 def _tasks(models, tables, jobs, store):
     "({index: model} of what is in the store, the tasks for the rest)"
     fitted, tasks = {}, []
     for indices, path, size, share in _plan(models, tables, jobs):
-        fitted |= {} if store is None else _stored(store, models, tables, indices)
+        fitted |= {} if store is None else _stored(store, models, tables, indices, path)
         left = [i for i in indices if i not in fitted]
         share = max(min(share, -(-len(left) // jobs)), 1)           # every worker gets some
         for part in (left[k:k + share] for k in range(0, len(left), share)):

@@ -28,7 +28,7 @@ from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores,
                                takes_negative)
 from .surroundings import seed_from, shielded, steady, surroundings
 from .seam import GenerativeModule
-from .compiled import choose_path, compiled_file
+from .compiled import choose_path, step_ms
 from .engine import DECAY, Member, train_members
 from .files import load_model, save_model
 from .store import Checkpoint, fit_key
@@ -159,6 +159,12 @@ def _held(self: GenerativeModel, n):
     m = min(max(int(round(self.validation_fraction * n)), 1), HELD)
     return m, -(-512 // m)
 
+@patch
+def _batch(self: GenerativeModel, n):
+    "(rows of a batch, full batches in an epoch) on a table of n rows"
+    train = n - self._held(n)[0]
+    return min(self.batch_size, train), max(train // self.batch_size, 1)
+
 # %% ../nbs/23_model.ipynb #6eb2603d
 def usable_device(
     device, # "cpu", "cuda" or None
@@ -167,6 +173,19 @@ def usable_device(
     try: return torch.empty(0, device=device or "cpu").device
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device={device!r} cannot be used here: {e}") from e
+
+# %% ../nbs/23_model.ipynb #a7c31e55
+@patch
+def _cost(self: GenerativeModel, n, d):
+    "Milliseconds of a step on each path, as counted, on a table of n rows and d columns"
+    with torch.random.fork_rng(devices=[]): module = self.build(d)
+    return step_ms(module, self._batch(n)[0], d, self.scalars())
+
+@patch
+def _path(self: GenerativeModel, n, cost):
+    "How a fit on n rows is trained, and why"
+    steps = self.max_epochs * self._batch(n)[1]
+    return choose_path(cost, steps, usable_device(self.device), self.compile)
 
 # %% ../nbs/23_model.ipynb #4dffacf7
 def checked_summary(
@@ -253,8 +272,8 @@ def _train(self: GenerativeModel, X, checkpoint):
     member = self._prepare(X)
     warn_of_table(X)
     place = None if checkpoint is None else Checkpoint(checkpoint, fit_key(self, X, "checkpoint"))
-    warm = compiled_file(member.shape, 1, "step 0").exists()
-    path, why = choose_path(self.max_epochs * member.rounds, 1, 1, warm, self.compile)
+    n, d = member.table.shape
+    path, why = self._path(n, self._cost(n, d))
     if place and place.about: path, why = place.about["path"], "as the checkpoint says"
     stopping = "early stopping" if len(member.valid) else "no early stopping"
     self._say(f"{len(member.train)} training rows, batches of {self.batch_size}, {stopping}, "
@@ -268,7 +287,7 @@ def _train(self: GenerativeModel, X, checkpoint):
         bar.update()
         if place: place.save(stack, path)
     with bar, steady(self.seed_):
-        for _ in train_members([member], path, 1, begin, tick): pass
+        for _ in train_members([member], path, begin=begin, tick=tick): pass
     if place: place.file.unlink(missing_ok=True)      # the fit is done
     self._learn(member, path)
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")

@@ -20,7 +20,7 @@ from safetensors.numpy import load as from_bytes, save as to_bytes
 from safetensors.torch import save_file as save_tensors
 from sklearn.base import clone
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 import genmod_nb
 from .frames import frame_kind
 from .tables import pieces, table_shape
@@ -191,9 +191,6 @@ def _read(self: Checkpoint):
 # %% ../nbs/26_store.ipynb #57a00004
 _PLACE = "epoch", "best", "best_epoch", "names"     # what a member knows of how far it is
 
-def _leaves(stack):
-    "The tensors of a stack of one, without the table, in a fixed order"
-    return tree_flatten({k: v for k, v in stack.data.items() if k != "table"})[0]
 
 # %% ../nbs/26_store.ipynb #46abf563
 @patch
@@ -204,7 +201,8 @@ def save(self: Checkpoint,
     "Write the place of a stack of one, if it is time; the old file stays until the new is whole"
     if time.time() - self.last < CHECKPOINT_SECONDS: return
     member = stack.members[0]
-    arrays = {f"leaf{i}": v.contiguous().clone() for i, v in enumerate(_leaves(stack))}
+    leaves = tree_flatten(stack.data)[0]
+    arrays = {f"leaf{i}": v.contiguous().clone() for i, v in enumerate(leaves)}
     arrays |= {"generator": member.rng.get_state(),
                "record": torch.tensor(member.record, dtype=torch.float64)}
     about = dict(key=self.key, torch=torch.__version__, threads=torch.get_num_threads(), path=path)
@@ -222,7 +220,9 @@ def restore(self: Checkpoint,
     "Put a stack of one back to where it was"
     if not self.about: return
     member = stack.members[0]
-    for i, leaf in enumerate(_leaves(stack)): leaf.copy_(self.arrays[f"leaf{i}"])
+    leaves, spec = tree_flatten(stack.data)
+    kept = [self.arrays[f"leaf{i}"].to(leaf) for i, leaf in enumerate(leaves)]
+    stack.data = tree_unflatten(kept, spec)
     member.rng.set_state(self.arrays["generator"])
     member.record = self.arrays["record"].tolist()
     for k in _PLACE: setattr(member, k, self.about[k])

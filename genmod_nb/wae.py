@@ -56,7 +56,7 @@ def mmd(
     p, # draws of the other, shape (n, k)
 ): # a number, dimensionless; zero on average when the laws are equal
     "Return the unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012)"
-    n, (zz, pp) = len(z), (imq_kernel(v, v) for v in (z, p))
+    n, (zz, pp) = z.shape[0], (imq_kernel(v, v) for v in (z, p))
     own = (zz.sum() - zz.diagonal().sum() + pp.sum() - pp.diagonal().sum()) / (n * (n - 1))
     return own - 2 * imq_kernel(z, p).mean()
 

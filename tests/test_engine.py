@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from genmod_nb.compiled import Compiled, _cache_folder, _own_folder, compiled_file, cpp_compiler
+from genmod_nb import compiled as rooms_of_compiled, engine
+from genmod_nb.cli import MODELS
+from genmod_nb.compiled import Compiled, _cache_folder, _own_folder, choose_path, compiled_file, cpp_compiler
 from genmod_nb.surroundings import steady
 from genmod_nb.seam import GenerativeModule, Player
 from genmod_nb.engine import Member, train_members
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 
@@ -56,9 +59,73 @@ def test_paths_agree_for_a_few_hundred_steps(tables):
 def test_compiled_path(tables):
     if cpp_compiler() is None:
         pytest.skip("no C++ compiler")
-    compiled, stacked = (run(tables, [5, 6], path, 2, max_epochs=20, early_stopping=False)[0] for path in ("compiled", "stacked"))
+    compiled, eager = (run(tables, [5, 6], path, 1, max_epochs=20, early_stopping=False)[0] for path in ("compiled", "eager"))
     assert compiled.path_ == "compiled"
-    assert weights(compiled) == pytest.approx(weights(stacked), abs=1e-5)
+    assert weights(compiled) == pytest.approx(weights(eager), abs=1e-5)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Nothing has been compiled on this machine, as far as can be seen; yields what is compiled from now on."""
+    made, real = [], rooms_of_compiled._compile
+    monkeypatch.setattr(rooms_of_compiled, "_cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(rooms_of_compiled, "_compile", lambda *given: (made.append(given[-1]), real(*given)))
+    engine._MADE.clear()
+    yield made
+    engine._MADE.clear()
+
+
+def test_the_same_seed_gives_the_same_bits(tables, empty_cache):
+    """Before and after compilation, from an empty and a full cache, alone and among others."""
+    if cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+    model = lambda s=3, **kw: VAE(**dict(encoder=(4,), decoder=(4,), max_epochs=2000, patience=3, random_state=s, progress=False) | kw)
+    first = model().fit(tables[0])
+    assert first.path_ == "compiled" and len(empty_cache) == 1
+    again = model().fit(tables[0])
+    engine._MADE.clear()                                    # as in another process: from the file
+    loaded = model().fit(tables[0])
+    others = fit_many([model(1), model(latent_dim=1, max_epochs=3), model(), model(2)], [tables[0], tables[1], tables[0], tables[0].head(300)],
+                      n_jobs=1, progress=False)
+    alone, = fit_many([model()], tables[0], n_jobs=1, progress=False)
+    assert len(empty_cache) == 1 and others[1].path_ == "eager"
+    for other in (again, loaded, others[2], alone):
+        assert torch.equal(weights(first), weights(other)) and first.history_.equals(other.history_)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"ensemble"}))
+def test_one_compilation_serves_every_table(tables, empty_cache, name, full):
+    """720, 721 and 5,000 rows, and without validation rows: right, and compiled once."""
+    if cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+    if not (full or name == "density"):
+        pytest.skip("compiles for ten seconds or more: with --full")
+    X = tables[0].sample(5000, replace=True, random_state=0)
+    fit = lambda rows, compile, **kw: MODELS[name](max_epochs=2, random_state=0, progress=False, compile=compile, **kw).fit(X.head(rows)).history_.value
+    for rows in (720, 721, 5000):
+        assert fit(rows, True).to_numpy() == pytest.approx(fit(rows, False).to_numpy(), abs=1e-4)
+    fit(720, True, early_stopping=False)
+    assert len(empty_cache) == 1
+    fit(100, True)                                          # fewer rows than a batch: another shape
+    assert len(empty_cache) == 2
+
+
+def test_a_path_is_a_matter_of_the_work_alone(tables):
+    """The same for one table and the next, however often it is asked for; more steps or draws make it longer."""
+    plain, dear = (VAE(random_state=0, **kw)._cost(720, 4) for kw in ({}, {"n_draws": 8}))
+    assert plain == VAE(random_state=1)._cost(720, 4) == VAE(random_state=0)._cost(10_000, 4)
+    assert dear["eager"] > 1.5 * plain["eager"] and dear["compiled"] > 2 * plain["compiled"]
+    assert choose_path(plain, 10)[0] == "eager" and choose_path(plain, 10, "cuda")[0] == "stacked"
+    assert [VAE(max_epochs=n)._path(720, plain)[0] for n in (1, 400)] == ["eager", "compiled" if cpp_compiler() else "eager"]
+
+
+def test_without_a_compiler_fits_are_interpreted(tables, monkeypatch):
+    monkeypatch.setattr(rooms_of_compiled, "cpp_compiler", lambda: None)
+    rooms_of_compiled._warn_of_no_compiler.cache_clear()
+    with pytest.warns(UserWarning, match="no C.. compiler: training runs interpreted"):
+        assert VAE()._path(720, VAE()._cost(720, 4)) == ("eager", "no C++ compiler")
+    with pytest.raises(ValueError, match="needs a C.. compiler"):
+        VAE(compile=True, max_epochs=1, progress=False).fit(tables[0])
 
 
 def test_compiled_functions_are_kept_mended_and_shared(tmp_path, monkeypatch):
@@ -67,15 +134,18 @@ def test_compiled_functions_are_kept_mended_and_shared(tmp_path, monkeypatch):
         pytest.skip("no C++ compiler")
     f, file = lambda x, more: ({"twice": 2 * x}, more["y"].sum(1)), tmp_path / "f.pt2"
     x, y = torch.randn(2, 3), torch.randn(3, 2)
+    sample = lambda: ((x, {"y": y}), (False, {"y": True}))
     with steady(0):
-        made = Compiled(f, file)(x, {"y": y})
+        made = Compiled(f, file, sample)(x, {"y": y})
         assert torch.equal(made[0]["twice"], 2 * x) and torch.allclose(made[1], y.sum(1))
-        loaded = Compiled(None, file)(torch.randn(3, 2).T, {"y": y})      # nothing to trace: it must come from the file
+        loaded = Compiled(None, file, None)(torch.randn(3, 2).T, {"y": y})      # nothing to trace: it must come from the file
         assert torch.allclose(loaded[1], y.sum(1))
         turned = torch.randn(3, 2).T
-        assert torch.equal(Compiled(None, file)(turned, {"y": y})[0]["twice"], 2 * turned)
+        longer = torch.randn(7, 2)
+        more = Compiled(None, file, None)(turned, {"y": longer})
+        assert torch.equal(more[0]["twice"], 2 * turned) and torch.allclose(more[1], longer.sum(1))
         file.write_bytes(file.read_bytes()[:1000])
-        assert torch.equal(Compiled(f, file)(x, {"y": y})[0]["twice"], 2 * x)
+        assert torch.equal(Compiled(f, file, sample)(x, {"y": y})[0]["twice"], 2 * x)
     assert {p.name for p in tmp_path.iterdir()} == {"f.pt2", "f.lock"}    # the lock stays: who removes one may remove another's
 
 
@@ -84,13 +154,14 @@ def test_compiled_code_is_never_that_of_another_module(tables, monkeypatch):
     shape = lambda **kw: VAE(random_state=0, **kw)._prepare(tables[0]).shape
     base = shape()
     assert shape() == base and shape(lr=0.1, max_epochs=3, sigma="learned") == base
-    others = [shape(sigma="conditional"), shape(sigma=1.0), shape(latent_dim=3), shape(activation="relu"), shape(batch_size=64), shape(early_stopping=False)]
-    assert len({compiled_file(s, 4, "check") for s in [base, *others]}) == 7
-    assert compiled_file(base, 4, "check").parent.name == "genmod_nb"
+    assert shape(early_stopping=False) == base
+    others = [shape(sigma="conditional"), shape(sigma=1.0), shape(latent_dim=3), shape(activation="relu"), shape(batch_size=64)]
+    assert len({compiled_file(s) for s in [base, *others]}) == 6
+    assert compiled_file(base).parent.name == "genmod_nb"
     assert shape(divergence=lambda *given: 0) != shape(divergence=lambda *given: 1)
-    assert compiled_file(shape(divergence=lambda *given: 0), 4, "check").parent == _own_folder()
+    assert compiled_file(shape(divergence=lambda *given: 0)).parent == _own_folder()
     monkeypatch.setattr(type(VAE().build(4)), "terms", lambda *given: None)
-    assert shape() != base and compiled_file(shape(), 4, "check").parent == _own_folder()
+    assert shape() != base and compiled_file(shape()).parent == _own_folder()
 
 
 def test_a_redefined_function_is_compiled_anew(tables):
@@ -120,7 +191,7 @@ def test_a_module_that_hides_arrays_is_refused(name, value):
 def test_edited_files_and_unusable_folders_keep_what_is_compiled_apart(tables, monkeypatch, tmp_path):
     shape = VAE(random_state=0)._prepare(tables[0]).shape
     monkeypatch.setattr("genmod_nb.compiled._digest", lambda: b"edited since the import")
-    assert compiled_file(shape, 1, "check").parent == _own_folder()
+    assert compiled_file(shape).parent == _own_folder()
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", "/proc/nope"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home))

@@ -93,7 +93,7 @@ def test_three_hundred_copies_during_a_fit(tables, tmp_path, shape, full):
         assert model.score(tables[1].head(20)) == score
 
 
-@pytest.mark.parametrize("path", ["stacked", "compiled"])
+@pytest.mark.parametrize("path", ["eager", "compiled"])
 def test_members_of_a_stack_are_their_own(tables, path, full):
     if path == "compiled" and not full:
         pytest.skip("compiles for twenty seconds: with --full")
