@@ -1,6 +1,6 @@
 """How fast a study trains: this package against a plain PyTorch loop, pythae and ctgan's TVAE.
 
-One network everywhere (4-64-64-2-64-64-4, ELU), batches of 128, 720 rows of the simulated law, Adam, on the CPU.
+The peers' loops are in `peers.py`; network, batches and rows are theirs.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/training.py study     # steps per second with both cores, each peer in its faster arrangement
@@ -20,127 +20,19 @@ import tempfile
 import time
 from pathlib import Path
 
-CORES = 2
-N, BATCH, STEPS = 720, 128, 2_000
+from peers import BATCH, N, losses, peak, plain
 
-
-def losses(n=N):
-    from genmod_nb.data import simulate_losses
-    return simulate_losses(n, random_state=0)
-
-
-def scores(n=N):
-    import torch
-    from genmod_nb.margins import Margins
-    X = losses(n)
-    return torch.tensor(Margins().fit(X).transform(X).to_numpy(), dtype=torch.float32)
-
-
-# ---------------------------------------------------------------- the peers, one process each
-def plain(epochs, n=N):
-    """The loop of a tutorial: DataLoader, module, optimiser."""
-    import torch
-    from genmod_nb.vae import VAE
-    from torch.utils.data import DataLoader, TensorDataset
-    module, Z = VAE().build(4), scores(n)
-    optimiser, rng = torch.optim.Adam(module.parameters(), lr=1e-3), torch.Generator()
-    loader, start = DataLoader(TensorDataset(Z), batch_size=BATCH, shuffle=True), time.perf_counter()
-    for _ in range(epochs):
-        for x, in loader:
-            optimiser.zero_grad()
-            loss = module.terms(x, module.noise(len(x), rng), {}, {})[0]["loss"]
-            loss.backward()
-            optimiser.step()
-    return time.perf_counter() - start, epochs * len(loader)
-
-
-def pythae(epochs):
-    import logging
-    import torch
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from torch import nn
-    logging.disable(logging.CRITICAL)
-
-    class Encoder(BaseEncoder):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Linear(4, 64), nn.ELU(), nn.Linear(64, 64), nn.ELU())
-            self.mu, self.log_var = nn.Linear(64, 2), nn.Linear(64, 2)
-
-        def forward(self, x):
-            h = self.body(x)
-            return ModelOutput(embedding=self.mu(h), log_covariance=self.log_var(h))
-
-    class Decoder(BaseDecoder):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Linear(2, 64), nn.ELU(), nn.Linear(64, 64), nn.ELU(), nn.Linear(64, 4))
-
-        def forward(self, z):
-            return ModelOutput(reconstruction=self.body(z))
-
-    Z = scores()
-    with tempfile.TemporaryDirectory() as folder:
-        model = VAE(VAEConfig(input_dim=(4,), latent_dim=2), encoder=Encoder(), decoder=Decoder())
-        config = BaseTrainerConfig(output_dir=folder, num_epochs=epochs, per_device_train_batch_size=BATCH, learning_rate=1e-3, no_cuda=True)
-        trainer = BaseTrainer(model, BaseDataset(Z, torch.ones(len(Z))), training_config=config)
-        start = time.perf_counter()
-        trainer.train()
-    return time.perf_counter() - start, epochs * -(-N // BATCH)
-
-
-def tvae(epochs):
-    from ctgan import TVAE
-    model = TVAE(embedding_dim=2, compress_dims=(64, 64), decompress_dims=(64, 64), batch_size=BATCH, epochs=epochs, enable_gpu=False)
-    X, start = losses(), time.perf_counter()
-    model.fit(X)
-    return time.perf_counter() - start, epochs * -(-N // BATCH)
-
-
-PEERS = {"plain PyTorch loop": plain, "pythae": pythae, "ctgan TVAE": tvae}
-
-
-def products(seconds, size=16, width=64):
-    """The matrix products of a stack's step alone: forward, and twice that backward."""
-    import torch
-    sizes = [(4, width), (width, width), (width, 4), (2, width), (width, width), (width, 4)]
-    pairs = [(torch.randn(size, BATCH, a), torch.randn(size, a, b), torch.randn(size, BATCH, b)) for a, b in sizes]
-    start = end = time.perf_counter()
-    steps = 0
-    while end - start < seconds / 20:
-        for x, w, g in pairs:
-            torch.bmm(x, w), torch.bmm(x.transpose(1, 2), g), torch.bmm(g, w.transpose(1, 2))
-        steps, end = steps + size, time.perf_counter()
-    return end - start, steps
-
-
-def rate(name, epochs, threads, **arguments):
-    """Steps per second of one process, without the set-up."""
-    import torch
-    torch.set_num_threads(threads)
-    f = {**PEERS, "products": products}[name]
-    f(2, **arguments)
-    (a, i), (b, j) = f(2, **arguments), f(epochs, **arguments)
-    return (j - i) / (b - a)
+CORES, STEPS = 2, 2_000
+PEERS = "plain PyTorch loop", "pythae", "ctgan TVAE"
 
 
 def arrangement(name, processes, threads, epochs=60, **arguments):
     """Steps per second of several processes at once, and the largest peak of memory (MB)."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "rate", name, str(epochs), str(threads), json.dumps(arguments)]
+    command = [sys.executable, Path(__file__).with_name("peers.py"), name, str(epochs), str(threads), json.dumps(arguments)]
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(processes)]
     seen = [p.communicate()[0].split()[-2:] for p in running]
     return sum(float(rate) for rate, _ in seen), max(float(peak) for _, peak in seen)
-
-
-def peak():
-    """The peak of this process's memory so far (MB)."""
-    import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def bound(**arguments):
@@ -265,9 +157,7 @@ def growth():
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "study"
-    if what == "rate":
-        print(rate(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5])), peak())
-    elif what == "epoch":
+    if what == "epoch":
         print(*epoch(int(sys.argv[2]), int(sys.argv[3])))
     else:
         {"study": study, "single": single, "rows": rows, "growth": growth}[what]()
