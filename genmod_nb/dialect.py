@@ -10,7 +10,6 @@ __all__ = ['MARKS', 'MISSING', 'SIGNS', 'LIKE', 'LINE', 'HEAD', 'PLAIN', 'CORNER
 #| code-summary: "Imports"
 import codecs, csv, re, shlex
 from itertools import chain, islice
-import clevercsv
 import numpy as np
 import pandas as pd
 import pyarrow.csv
@@ -102,6 +101,7 @@ def _numeric(rows):
 # %% ../nbs/33_dialect.ipynb #3ee4d230
 def _separator(lines):
     "What separates the cells of some lines; a comma, if nothing does"
+    import clevercsv        # late: it takes longer than the rest of this room
     count = lambda sep: _numeric(list(_records(lines, sep, 0)))[1].sum()
     try: found = clevercsv.Sniffer().sniff("\n".join(lines), delimiters=",;\t| ")
     except clevercsv.exceptions.Error: found = None
