@@ -113,6 +113,14 @@ def reading(
     "How to read a csv file, for `read_losses`"
     return {name: value for name, value in locals().items() if value is not None}
 
+# %% ../nbs/30_cli.ipynb #1a7e0005
+def _table_for(model, data, **how):
+    "The table that a model is to be fitted to; a pyarrow `Dataset` if it is large"
+    from genmod_nb.margins import takes_negative
+    from genmod_nb.tables import open_losses
+    negative = takes_negative(model.margins, model.lower)
+    return open_losses(data, allow_negative=negative, **how)
+
 # %% ../nbs/30_cli.ipynb #2db845e9
 @delegates(reading)
 def fit(
@@ -135,14 +143,11 @@ def fit(
     folder, data = model_folder(out), find_table(data)
     _writable(folder)
     unfitted = _model(model, params)
-    from genmod_nb.margins import takes_negative
-    from genmod_nb.tables import open_losses, table_shape
-    table = open_losses(data, report=None if quiet else print,
-                        allow_negative=takes_negative(unfitted.margins, unfitted.lower),
-                        **reading(**kwargs))
+    table = _table_for(unfitted, data, report=None if quiet else print, **reading(**kwargs))
     fitted = unfitted.fit(table)
     fitted.save(folder)
     if not quiet:
+        from genmod_nb.tables import table_shape
         rows, columns = table_shape(table)
         print(f"{model} fitted on {rows} rows x {columns} columns "
               f"in {fitted.best_epoch_} epochs: {out}")
@@ -226,18 +231,22 @@ def _on(cluster):
 # Those that take another split, and another draw of the law, for each seed
 BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
 
-def _study_tables(which, split, X):
+def _study_tables(which, split, data, **how):
     "The tables of a study, or a function that returns them by seed"
     from genmod_nb.study import study_tables
+    from genmod_nb.tables import read_losses
+    X = None if data is None else read_losses(data, **how)
     if which in BY_SEED: return functools.partial(study_tables, X=X)
     tables = study_tables(split, X)
     if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)
     return tables
 
 # %% ../nbs/30_cli.ipynb #083a98e1
-def _study_options(which, out, split, seeds, first_seed, epochs, trials):
+def _study_options(which, out, data, split, seeds, first_seed, epochs, trials):
     "The options of a study that were given, after a look at the whole request"
     if out is None: raise ValueError("--out: name the folder to write the results to")
+    _writable(Path(out) / which)
+    if data is not None: find_table(data)
     if seeds < 1: raise ValueError(f"--seeds {seeds}: at least 1")
     _seed(split, "--split")
     for seed in (first_seed, first_seed + seeds - 1): _seed(seed, "--first-seed")
@@ -263,14 +272,11 @@ def study(
     **kwargs,           # how the file is to be read, see `reading`
 ):
     "Run a study of the book, such as sigma, prior or evaluation"
-    options = _study_options(which, out, split, seeds, first_seed, epochs, trials)
+    options = _study_options(which, out, data, split, seeds, first_seed, epochs, trials)
     files = {k: Path(out) / f"{which}-{split}.{k}" for k in ("parquet", "png", "log")}
-    _writable(files["parquet"])
-    if data is not None: find_table(data)
+    tables = _study_tables(which, split, data, **reading(**kwargs))
     from genmod_nb.store import Store
-    from genmod_nb.tables import read_losses, write_table
-    X = None if data is None else read_losses(data, **reading(**kwargs))
-    tables = _study_tables(which, split, X)
+    from genmod_nb.tables import write_table
     run, plot = STUDIES[which]
     if which == "search": options["storage"] = files["log"]
     with warnings.catch_warnings(), _on(cluster):
