@@ -15,7 +15,6 @@ from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 from fastcore.basics import patch
-from filelock import FileLock
 import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
@@ -275,6 +274,7 @@ CACHED = 300    # files in the cache at most, of 2 MB each
 @patch
 def _make(self: Compiled):
     "Compile, or wait until another process of this machine has done so"
+    from filelock import FileLock       # late: most fits compile nothing
     with FileLock(self.file.with_suffix(".lock")):
         if not self.file.exists(): _compile(self.f, *self.specimen(), self.file)
     with suppress(OSError):       # another process may be dropping the same ones

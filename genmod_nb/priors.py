@@ -19,8 +19,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval
 import torch
 from torch import nn
-from .estimators import Specification, check_count
+from .estimators import check_count
 from .surroundings import seed_from, steady
+from .files import Specification
 from .seam import Stateful
 from .likelihoods import kl_normal, normal_log_prob
 

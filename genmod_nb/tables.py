@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_losses', 'read_losses', 'is_large', 'table_shape', 'pieces', 'checked_pieces', 'random_rows',
-           'give_back_memory', 'keep_memory', 'is_litter', 'open_losses', 'whole_file', 'write_table', 'warn_of_table',
+           'give_back_memory', 'keep_memory', 'open_losses', 'whole_file', 'write_table', 'warn_of_table',
            'warn_of_few']
 
 # %% ../nbs/20_tables.ipynb #cda4c08c
@@ -19,7 +19,8 @@ import pyarrow.parquet
 from pyarrow.dataset import Dataset
 from .estimators import check_count, check_seed
 from .frames import LARGE, as_table, is_constant, named, refuse
-from .dialect import GROUPS, HEAD, PACKED, option, read_csv
+from .paths import find_table, is_litter, table_kind
+from .dialect import GROUPS, HEAD, option, read_csv
 from .columns import check_labels, check_missing, check_total, of_numbers, split_labels
 from .screening import in_words, path_columns, sum_columns
 
@@ -102,12 +103,10 @@ def _plain_mark(name, mark, known, other):
                      f"for decimal= than for thousands=")
 
 # %% ../nbs/20_tables.ipynb #5b4c5c94
-def _columns_in(path, *how):
+def _columns_in(path, kind, *how):
     "The columns of a file, which of them have no name, and their texts (of parquet, None)"
-    suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
-    if suffix in (".parquet", ".pq"): return of_numbers(pd.read_parquet(path)), [], None
-    if suffix in (".csv", ".tsv", ".tab", ".txt", ".dat"): return read_csv(path, *how)
-    raise ValueError(f"cannot read '{path.suffix}'; give a .csv or a .parquet file")
+    if kind == "parquet": return of_numbers(pd.read_parquet(path)), [], None
+    return read_csv(path, *how)
 
 # %% ../nbs/20_tables.ipynb #d1e714dc
 def _labelled(X, texts, labels):
@@ -161,10 +160,10 @@ def read_losses(
     decimal = _plain_mark("decimal", decimal, {".": "[.]", ",": ","}, thousands)
     skip_rows = check_count("skip_rows", skip_rows or 0, "give 0 or more", 0)
     path, columns, index = Path(path), _as_list(columns), _as_list(index)
-    if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
+    kind = table_kind(path)
     try:
-        X, blank, texts = _columns_in(path, columns, index, sep, decimal, thousands, encoding,
-                                      skip_rows)
+        X, blank, texts = _columns_in(path, kind, columns, index, sep, decimal, thousands,
+                                      encoding, skip_rows)
         return _checked(X, texts, *split_labels(X, blank, columns, index), report, checks)
     except Exception as e:      # what a parser raises on a damaged file is anybody's guess
         raise ValueError(f"{path}: {e}") from e
@@ -250,14 +249,6 @@ def keep_memory():
         ctypes.CDLL(None).mallopt(trim_threshold, 2 ** 26)
         ctypes.CDLL(None).mallopt(mmap_threshold, 2 ** 25)
 
-# %% ../nbs/20_tables.ipynb #6f8010cd
-def is_litter(
-    path, # a file in a folder
-) -> bool:
-    "Return whether this is what a file manager leaves behind in any folder"
-    names = r"\.ds_store|\._.*|\.localized|\.directory|(eh)?thumbs\.db|desktop\.ini|icon\r"
-    return bool(re.fullmatch(names, path.name, re.IGNORECASE)) and path.is_file()
-
 # %% ../nbs/20_tables.ipynb #af9fdb6a
 def _files_in(folder):
     "The files that make up a table, as pyarrow looks through a folder, without litter"
@@ -287,10 +278,8 @@ def open_losses(
 
     Of a large table the first rows tell which columns are losses. Raises what `read_losses`
     raises."""
-    path = Path(path)
+    path = find_table(path)
     suffix = path.suffix.lower() in (".parquet", ".pq")
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        raise ValueError(f"{path}: no .parquet file in this folder")
     try:
         if path.is_dir() or (suffix and pyarrow.parquet.read_metadata(path).num_rows > LARGE):
             files = _files_in(path) if path.is_dir() else path
@@ -298,7 +287,7 @@ def open_losses(
             named = _as_list(columns), _as_list(index)
             if data.count_rows(): return _only_losses(data, *named, report)
     except (OSError, pyarrow.ArrowException) as e:
-        if path.exists(): raise ValueError(f"{path} cannot be read as a table: {e}") from e
+        raise ValueError(f"{path} cannot be read as a table: {e}") from e
     return read_losses(path, columns, index, report=report, **options)
 
 # %% ../nbs/20_tables.ipynb #df160fe5
@@ -308,6 +297,7 @@ def whole_file(
 ): # yields the path to write to
     "A file that appears when it is complete, or not at all"
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:

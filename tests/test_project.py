@@ -107,8 +107,9 @@ def run(code):
 
 
 def test_imports_are_light():
-    heavy = ("matplotlib", "seaborn", "statsmodels", "skfolio", "pyvinecopulib", "optuna", "dask", "nbdev")
-    done = run(f"import sys, genmod_nb.vae, genmod_nb.cli; print([m for m in {heavy} if m in sys.modules])")
+    heavy = ("matplotlib", "seaborn", "statsmodels", "skfolio", "pyvinecopulib", "optuna", "dask", "nbdev", "clevercsv", "filelock")
+    everything = ", ".join(f"genmod_nb.{m}" for m in MODULES)
+    done = run(f"import sys, {everything}; print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
