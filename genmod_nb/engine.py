@@ -240,8 +240,8 @@ def _batch_noise(member, rounds, steps):
 def _rates(member):
     "Learning rates of an epoch, shape (rounds, players)"
     at = [(member.epoch + r / member.rounds) / member.max_epochs for r in range(member.rounds)]
-    start = torch.tensor([float(member.scalars[p.lr]) for p in member.module.players])
-    return torch.tensor([DECAY[member.decay](t) for t in at])[:, None] * start
+    start = [float(member.scalars[p.lr]) for p in member.module.players]
+    return torch.tensor([[DECAY[member.decay](t) * lr for lr in start] for t in at])
 
 # %% ../nbs/21_engine.ipynb #35098205
 ROUNDS = 64     # in one call, at most: the rows of a large table are taken piece by piece
