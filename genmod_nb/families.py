@@ -55,10 +55,14 @@ def starting(self: Family,
 HALF = np.log(0.5)
 
 def halves(
-    F, log_sf, # levels, shape (n,)
-) -> tuple: # F, at most 1/2; log_sf, at most log(1/2); where the first is meant
-    "Return the levels that are exact in the lower and in the upper half"
-    return np.minimum(F, 0.5), np.minimum(log_sf, HALF), F < 0.5
+    low,          # which numbers are in the lower half, of bool, shape (n,)
+    x,            # the numbers, shape (n,)
+    lower, upper, # a function for each half
+): # shape (n,)
+    "Return the one function of the numbers in the lower half, the other of those in the upper"
+    out = np.empty(np.shape(low))
+    out[low], out[~low] = lower(x[low]), upper(x[~low])
+    return out
 
 # %% ../nbs/42_families.ipynb #fa0c0477
 TINY = 1e-300
@@ -67,12 +71,19 @@ def scores_of(
     F, log_sf, # levels, shape (n,)
 ): # normal scores, shape (n,)
     "Return the standard normal quantiles of levels"
-    low, sf = special.ndtri(np.clip(F, TINY, 0.5)), np.exp(np.clip(log_sf, -600, HALF))
-    high = np.where(log_sf < -600, -special.ndtri_exp(np.clip(log_sf, -1e300, -600)),
-                    -special.ndtri(sf))
-    return np.where(F < 0.5, low, high)
+    low = F < 0.5
+    lower = lambda F: special.ndtri(np.maximum(F, TINY))
+    near = lambda level: -special.ndtri(np.exp(np.minimum(level, HALF)))
+    far = lambda level: -special.ndtri_exp(np.maximum(level, -1e300))
+    upper = lambda level: halves(level < -600, level, far, near)
+    return halves(low, np.where(low, F, log_sf), lower, upper)
 
 # %% ../nbs/42_families.ipynb #fae908b3
+def _both(low, s):
+    "F and log(1 - F), from F in the lower half and from 1 - F in the upper"
+    with np.errstate(divide="ignore"):
+        return np.where(low, s, 1 - s), np.where(low, np.log1p(-s), np.log(s))
+
 def _beyond(family, y, p, log_sf):
     "log(1 - F), also where 1 - F is no number any more"
     far = log_sf < -600
@@ -88,35 +99,48 @@ def _out_there(family, y, log_sf, p):
     gap = lambda t, level: family.levels(np.exp(t), p)[1] - level
     first = np.full(far.sum(), np.log(family.quantile(np.ones(1), np.full(1, -600.0), p)[0]) - 0.1)
     root = elementwise.find_root(gap, (first, np.full(far.sum(), 690.0)), args=(log_sf[far],))
-    y[far] = np.exp(root.x)
+    y[far] = np.where(root.success, np.exp(root.x), np.inf)          # no root: no number either
     return y
 
 # %% ../nbs/42_families.ipynb #fafa57c6
+def _odds(a): return np.log(a) - np.log1p(-a)
+
 class HalfT(Family):
     "|t|: a Student-t variable without its sign; parameters log s, log nu"
     name, starts = "half-t", [[0.3, 1.4], [0.0, 0.1], [0.4, 4.0]]
     bounds = [(-20, 20), (np.log(1.01), np.log(300))]
     def _log_w(self, y, p): return 2 * (np.log(y) - p[0]) - p[1]
+    def _power(self, nu): return np.log(nu / 2) + special.betaln(nu / 2, 0.5)
     def log_pdf(self, y, p):
         nu = np.exp(p[1])
         constant = np.log(2) - special.betaln(nu / 2, 0.5) - 0.5 * p[1] - p[0]
         return constant - (nu + 1) / 2 * np.logaddexp(0, self._log_w(y, p))
     def levels(self, y, p):
         nu, w = np.exp(p[1]), self._log_w(y, p)
-        with np.errstate(divide="ignore"):
-            log_sf = np.log(special.betainc(nu / 2, 0.5, special.expit(-w)))
-        F = special.betainc(0.5, nu / 2, special.expit(w))       # exact in the lower half
-        log_sf = np.where(F < 0.5, np.log1p(-np.minimum(F, 0.5)), log_sf)
-        return F, _beyond(self, y, p, log_sf)
-    def quantile(self, F, log_sf, p):
-        nu, (F, log_sf, low) = np.exp(p[1]), halves(F, log_sf)
-        a, b = special.betaincinv(0.5, nu / 2, F), special.betaincinv(nu / 2, 0.5, np.exp(log_sf))
-        with np.errstate(divide="ignore"):
-            log_w = np.where(low, np.log(a) - np.log1p(-a), np.log1p(-b) - np.log(b))
-        return _out_there(self, np.exp(p[0] + 0.5 * (p[1] + log_w)), log_sf, p)
+        low = w < _odds(special.betaincinv(0.5, nu / 2, 0.5))
+        power = lambda w: np.exp(w / 2 + np.log(2) - special.betaln(0.5, nu / 2))
+        near = lambda w: special.betainc(0.5, nu / 2, special.expit(w))
+        lower = lambda w: halves(w < -40, w, power, near)
+        upper = lambda w: special.betainc(nu / 2, 0.5, special.expit(-w))
+        F, log_sf = _both(low, halves(low, w, lower, upper))
+        return F, np.where(w > 40, -self._power(nu) - w * nu / 2, _beyond(self, y, p, log_sf))
     def shape(self, p):
         "Return 1 / nu"
         return float(np.exp(-p[1]))
+
+# %% ../nbs/42_families.ipynb #fa2f0a7c
+@patch
+def quantile(self: HalfT, F, log_sf, p):
+    nu, low = np.exp(p[1]), F < 0.5
+    power = lambda F: 2 * (np.log(F) - np.log(2) + special.betaln(0.5, nu / 2))
+    near = lambda F: _odds(special.betaincinv(0.5, nu / 2, F))
+    lower = lambda F: halves(F < 1e-12, F, power, near)
+    far = -2 / nu * (log_sf + self._power(nu))
+    upper = lambda level: -_odds(special.betaincinv(nu / 2, 0.5, np.exp(level)))
+    with np.errstate(divide="ignore", over="ignore"):
+        log_w = halves(low, np.where(low, F, log_sf), lower, upper)
+        y = np.exp(p[0] + 0.5 * (p[1] + np.where(far > 40, far, log_w)))
+    return _out_there(self, y, np.where(far > 40, 0.0, log_sf), p)
 
 # %% ../nbs/42_families.ipynb #fa87ae95
 class BurrXII(Family):
@@ -132,8 +156,9 @@ class BurrXII(Family):
         log_sf = -k * np.logaddexp(0, t)
         return -np.expm1(log_sf), log_sf
     def quantile(self, F, log_sf, p):
-        F, log_sf, low = halves(F, log_sf)
-        v = -np.where(low, np.log1p(-F), log_sf) / np.exp(p[2] - p[1])
+        low = F < 0.5
+        level = halves(low, np.where(low, F, log_sf), lambda F: np.log1p(-F), np.positive)
+        v = -level / np.exp(p[2] - p[1])
         with np.errstate(divide="ignore"): t = v + np.log(-np.expm1(-v))
         return np.exp(p[0] + t / np.exp(p[1]))
     def shape(self, p):
@@ -156,27 +181,35 @@ class GeneralisedGamma(Family):
         "Return all three parameters"
         return p
     def _terms(self, y, p):
-        "(y / s)^c, and a"
+        "log (y / s)^c, and a"
         log_s, log_a, log_c = self.whole(p)
-        return np.exp(np.minimum(np.exp(log_c) * (np.log(y) - log_s), 700)), np.exp(log_a)
+        return np.exp(log_c) * (np.log(y) - log_s), np.exp(log_a)
     def log_pdf(self, y, p):
         log_s, log_a, log_c = self.whole(p)
-        u, a = self._terms(y, p)
-        power = np.exp(log_a + log_c) * (np.log(y) - log_s)
-        return log_c + power - u - np.log(y) - special.gammaln(a)
+        t, a = self._terms(y, p)
+        return log_c + a * t - np.exp(np.minimum(t, 700)) - np.log(y) - special.gammaln(a)
     def levels(self, y, p):
-        u, a = self._terms(y, p)
-        with np.errstate(divide="ignore"): log_sf = np.log(special.gammaincc(a, u))
-        return special.gammainc(a, u), _beyond(self, y, p, log_sf)
+        t, a = self._terms(y, p)
+        low = t < np.log(special.gammaincinv(a, 0.5))
+        power = lambda t: np.exp(a * t - special.gammaln(a + 1))
+        near = lambda t: special.gammainc(a, np.exp(t))
+        lower = lambda t: halves(t < -40, t, power, near)
+        upper = lambda t: special.gammaincc(a, np.exp(np.minimum(t, 700)))
+        F, log_sf = _both(low, halves(low, t, lower, upper))
+        return F, _beyond(self, y, p, log_sf)
 
 # %% ../nbs/42_families.ipynb #fa7f1378
 @patch
 def quantile(self: GeneralisedGamma, F, log_sf, p):
-    (log_s, log_a, log_c), (F, log_sf, low) = self.whole(p), halves(F, log_sf)
-    a, sf = np.exp(log_a), np.exp(log_sf)
-    u = np.where(low, special.gammaincinv(a, F), special.gammainccinv(a, sf))
-    with np.errstate(divide="ignore"): y = np.exp(log_s + np.log(u) * np.exp(-log_c))
-    return _out_there(self, y, log_sf, p)
+    (log_s, log_a, log_c), low = self.whole(p), F < 0.5
+    a, constant = np.exp(log_a), special.gammaln(np.exp(log_a) + 1)
+    power = lambda log_F: (log_F + constant) / a
+    near = lambda log_F: np.log(special.gammaincinv(a, np.exp(log_F)))
+    lower = lambda F: halves(power(np.log(F)) < -40, np.log(F), power, near)
+    upper = lambda level: np.log(special.gammainccinv(a, np.exp(level)))
+    with np.errstate(divide="ignore"):
+        t = halves(low, np.where(low, F, log_sf), lower, upper)
+        return _out_there(self, np.exp(log_s + t * np.exp(-log_c)), log_sf, p)
 
 # %% ../nbs/42_families.ipynb #fac0a573
 class Gamma(GeneralisedGamma):
@@ -200,8 +233,8 @@ class LogNormal(Family):
         u = self._scores(y, p)
         return special.ndtr(u), special.log_ndtr(-u)
     def quantile(self, F, log_sf, p):
-        F, log_sf, low = halves(F, log_sf)
-        u = np.where(low, special.ndtri(F), -special.ndtri_exp(log_sf))
+        low, upper = F < 0.5, lambda level: -special.ndtri_exp(level)
+        u = halves(low, np.where(low, F, log_sf), special.ndtri, upper)
         return np.exp(p[0] + np.exp(p[1]) * u)
     def starting(self, y):
         "Return where the search ends too, unless the range does before"

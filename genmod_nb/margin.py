@@ -9,6 +9,7 @@ __all__ = ['SIGNED', 'LAST', 'FEW', 'CLIP', 'PARETO', 'Margin', 'RawMargin', 'Id
 # %% ../nbs/46_margin.ipynb #mad20fc2
 #| code-fold: true
 #| code-summary: "Imports"
+import pickle, weakref
 from fastcore.basics import patch
 import numpy as np
 from scipy import special, stats
@@ -197,6 +198,13 @@ def _log_g(self: GaussianMargin, y):
 
 # %% ../nbs/46_margin.ipynb #maf7cb43
 @patch
+def _base_quantile(self: GaussianMargin, F, log_sf):
+    "y with these levels of the family, cut off at the upper end"
+    kept, above = self._cut()
+    if above: F, log_sf = F * kept, np.log(np.exp(log_sf) * kept + above)
+    return self._family().quantile(F, log_sf, self.p)
+
+@patch
 def _quantile(self: GaussianMargin, F, log_sf):
     "y with these levels of G"
     over = np.maximum(np.log(max(self.sf_u, TINY)) - log_sf, 0)
@@ -205,9 +213,7 @@ def _quantile(self: GaussianMargin, F, log_sf):
     if self.heights.any():
         z = tilted_scores(F, log_sf, self.heights)
         F, log_sf = special.ndtr(z), special.log_ndtr(-z)
-    kept, above = self._cut()
-    if above: F, log_sf = F * kept, np.log(np.exp(log_sf) * kept + above)
-    return np.where(beyond, tail, self._family().quantile(F, log_sf, self.p))
+    return np.where(beyond, tail, self._base_quantile(F, log_sf))
 
 # %% ../nbs/46_margin.ipynb #ma5a0d4f
 @patch
@@ -290,7 +296,8 @@ def transform(self: GaussianMargin, x, u=0.5): return scores_of(*self.levels(x, 
 
 # %% ../nbs/46_margin.ipynb #ma03aa70
 @patch
-def inverse(self: GaussianMargin, z):
+def _place(self: GaussianMargin, z):
+    "y of scores, and which of the atoms they stand at, or -1"
     F, log_sf = special.ndtr(z), special.log_ndtr(-z)
     start = self.levels(self.atoms, 0.0)[0]
     last = np.searchsorted(start, F, side="right") - 1          # the atom that begins before
@@ -300,12 +307,97 @@ def inverse(self: GaussianMargin, z):
     at = (last >= 0) & (F <= stop[last + 1])
     if self.rest == 0: last, at = np.maximum(last, 0), np.ones(len(z), bool)
     left = 1 - passed[last + 1] - self.rest                      # of the atoms still to come
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         G = np.clip((F - passed[last + 1]) / self.rest, 0, 1)
         rest = np.where(left < 1e-12, log_sf, np.log(np.maximum(np.exp(log_sf) - left, 0)))
         y = self._quantile(G, np.minimum(rest - np.log(self.rest), 0))
-    x = np.clip(self.lower + self.scale * y, self.lower, self.upper)
-    return np.where(at, np.r_[0, self.atoms][last + 1], x)
+        y = np.where(at, (np.r_[0, self.atoms][last + 1] - self.lower) / self.scale, y)
+    return np.clip(y, 0, self._top()), np.where(at, last, -1)
+
+# %% ../nbs/46_margin.ipynb #mad081ea
+@patch
+def _kinks(self: GaussianMargin):
+    "Scores where the inverse is not smooth"
+    ends = self.transform(np.tile(self.atoms, 2), np.repeat([0.0, 1.0], len(self.atoms)))
+    knots = self._base_quantile(special.ndtr(KNOTS), special.log_ndtr(-KNOTS))
+    y = np.r_[knots * self.heights.any(), self.u * (self.sf_u > 0)]
+    x = self.lower + self.scale * y
+    return np.r_[ends, self.transform(x[(y > 0) & (x < self.upper)])]
+
+# %% ../nbs/46_margin.ipynb #ma96105f
+_REACH, _OFF, _NARROW = 8.0, 1e-11, 1 / 512      # the table's end, its error, its narrowest cell
+_NODES = (1 - np.cos(np.pi * np.arange(6) / 5)) / 2
+_BETWEEN = (_NODES[1:] + _NODES[:-1]) / 2
+_FIT = np.linalg.inv(np.vander(_NODES, increasing=True))
+_CHECK = np.vander(_BETWEEN, len(_NODES), increasing=True)
+
+
+# %% ../nbs/46_margin.ipynb #ma9bc5ba
+@patch
+def _cells(self: GaussianMargin):
+    "Left end and 1 / width of cells, what y is added to, and six coefficients of log y"
+    edges, done = np.r_[self._kinks(), np.arange(-_REACH, _REACH + 0.1, 0.25)], []
+    edges = np.unique(edges[np.abs(edges) <= _REACH])
+    left, width = edges[:-1], np.diff(edges)
+    while len(left):
+        inside = left[:, None] + width[:, None] * np.r_[_NODES, _BETWEEN]
+        y, atom = (v.reshape(len(left), -1) for v in self._place(inside.ravel()))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t, v = np.split(np.log(y), [6], axis=1)
+            c = ((t - t[:, :1])[:, None] * _FIT).sum(-1)
+            c[:, 0] += t[:, 0]
+            good = np.abs((c[:, None] * _CHECK).sum(-1) - v).max(1) < _OFF
+        flat = (atom[:, 6:] >= 0).all(1) | np.isneginf(v).all(1)
+        c[~good], c[flat] = np.nan, np.r_[-np.inf, np.zeros(5)]
+        to = np.r_[self.atoms, self.lower][np.where(flat, atom[:, 6], -1)]
+        kept = good | flat | (width <= _NARROW)
+        done.append(np.column_stack([left, 1 / width, to, c])[kept])
+        half = width[~kept] / 2
+        left, width = np.r_[left[~kept], left[~kept] + half], np.r_[half, half]
+    cells = np.concatenate(done)
+    return cells[np.argsort(cells[:, 0])]
+
+# %% ../nbs/46_margin.ipynb #ma7272cb
+_GUIDE, _ROWS, _TABLES = 4096, 2 ** 14, weakref.WeakKeyDictionary()     # rows at a time
+
+def _table(margin):
+    "The cells of a margin, with one at either end that has no polynomial, and the guide to them"
+    state = pickle.dumps(vars(margin))
+    if _TABLES.get(margin, [None])[0] != state:
+        cells = np.pad(margin._cells(), ((1, 1), (0, 0)), constant_values=np.nan)
+        edges = np.r_[-np.inf, cells[1:-1, 0], _REACH, np.inf]
+        steps = np.linspace(-_REACH, _REACH, _GUIDE + 1)
+        guide = np.r_[0, np.searchsorted(edges, steps[1:], side="right") - 1]
+        _TABLES[margin] = [state, edges, guide, np.diff(guide).max(), *cells.T.copy()]
+    return _TABLES[margin][1:]
+
+# %% ../nbs/46_margin.ipynb #ma101a1e
+def _looked_up(table, z, scale):
+    "Losses by the table, not a number where it has no polynomial"
+    edges, guide, most, left, per_width, to, *c = table
+    step = (np.fmax(np.fmin(z, _REACH), -_REACH) + _REACH) * (_GUIDE / (2 * _REACH))
+    cell = guide[step.astype(np.intp)]
+    for _ in range(most): cell = cell + (z >= edges[cell + 1])
+    share, t = (z - left[cell]) * per_width[cell], c[-1][cell]
+    for a in c[-2::-1]: t = t * share + a[cell]
+    return to[cell] + scale * np.exp(t)
+
+# %% ../nbs/46_margin.ipynb #ma4ec1c0
+@patch
+def _exact(self: GaussianMargin, z):
+    y, atom = self._place(z)
+    with np.errstate(over="ignore"): x = self.lower + self.scale * y
+    return np.where(atom >= 0, np.r_[self.atoms, 0][atom], np.clip(x, self.lower, self.upper))
+
+@patch
+def inverse(self: GaussianMargin, z):
+    z, x, table = np.asarray(z, float), np.empty(len(z)), _table(self)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for i in range(0, len(z), _ROWS):
+            x[i:i + _ROWS] = _looked_up(table, z[i:i + _ROWS], self.scale)
+    rest = np.flatnonzero(np.isnan(x))
+    x[rest] = self._exact(z[rest])
+    return np.clip(x, self.lower, self.upper)
 
 # %% ../nbs/46_margin.ipynb #ma302ed3
 @patch

@@ -130,6 +130,7 @@ def penalised_heights(
 # %% ../nbs/43_tilt.ipynb #ti2ed9fa
 PENALTIES, GAIN = np.geomspace(1e4, 0.1, 11), 2.0    # tried; nats that a correction has to gain
 
+@np.errstate(over="ignore", invalid="ignore")      # a correction without bounds is not taken
 def fit_tilt(
     z, # scores under a family, shape (n,)
 ) -> tuple: # heights (zeros for no correction), and the cross-validated gain in nats
@@ -139,7 +140,8 @@ def fit_tilt(
     whole, s, gains = own.sum(0), None, []
     for penalty in PENALTIES:
         s = penalised_heights(whole - own, 0.8 * penalty, s)
-        gains.append(np.sum(own * s))
-        if gains[-1] < max(gains) - GAIN: break
-    if max(gains) < GAIN: return np.zeros(len(KNOTS)), 0.0
+        gain = np.sum(own * s)
+        if not gain >= max(gains, default=gain) - GAIN: break       # nor if it is no number
+        gains.append(gain)
+    if max(gains, default=0) < GAIN: return np.zeros(len(KNOTS)), 0.0
     return penalised_heights(whole, PENALTIES[np.argmax(gains)]), float(max(gains))
