@@ -24,6 +24,16 @@ class Family:
     ): # log f(y), shape (n,), in nats
         "Return the log-density"
         raise NotImplementedError
+    def gradient(self,
+        y, p, # as in `log_pdf`
+    ): # d log f(y) / dp, shape (k, n)
+        "Return the derivatives of the log-density by the parameters"
+        raise NotImplementedError
+    def cdf(self,
+        y, p, # as in `log_pdf`
+    ): # F(y), shape (n,)
+        "Return the distribution function alone, exact in the lower half"
+        raise NotImplementedError
     def levels(self,
         y, p, # as in `log_pdf`
     ) -> tuple: # F(y) and log(1 - F(y)), each of shape (n,)
@@ -115,6 +125,8 @@ class HalfT(Family):
         nu = np.exp(p[1])
         constant = np.log(2) - special.betaln(nu / 2, 0.5) - 0.5 * p[1] - p[0]
         return constant - (nu + 1) / 2 * np.logaddexp(0, self._log_w(y, p))
+    def cdf(self, y, p):
+        return special.betainc(0.5, np.exp(p[1]) / 2, special.expit(self._log_w(y, p)))
     def levels(self, y, p):
         nu, w = np.exp(p[1]), self._log_w(y, p)
         low = w < _odds(special.betaincinv(0.5, nu / 2, 0.5))
@@ -127,6 +139,15 @@ class HalfT(Family):
     def shape(self, p):
         "Return 1 / nu"
         return float(np.exp(-p[1]))
+
+# %% ../nbs/42_families.ipynb #fae72616
+@patch
+def gradient(self: HalfT, y, p):
+    nu, w = np.exp(p[1]), self._log_w(y, p)
+    q, half = special.expit(w), nu / 2
+    constant = half * (special.psi(half + 0.5) - special.psi(half)) - 0.5
+    by_nu = constant - half * np.logaddexp(0, w) + (half + 0.5) * q
+    return np.stack([(nu + 1) * q - 1, by_nu])
 
 # %% ../nbs/42_families.ipynb #fa2f0a7c
 @patch
@@ -151,6 +172,7 @@ class BurrXII(Family):
     def log_pdf(self, y, p):
         t, k = self._terms(y, p)
         return p[2] + t - (k + 1) * np.logaddexp(0, t) - np.log(y)
+    def cdf(self, y, p): return self.levels(y, p)[0]
     def levels(self, y, p):
         t, k = self._terms(y, p)
         log_sf = -k * np.logaddexp(0, t)
@@ -170,11 +192,19 @@ class BurrXII(Family):
         hill = max(np.mean(logs - logs.min()), 1e-3)
         return [*self.starts, [logs.min(), np.log(100), -np.log(hill)]]
 
+# %% ../nbs/42_families.ipynb #fa4e46c6
+@patch
+def gradient(self: BurrXII, y, p):
+    t, k = self._terms(y, p)
+    beyond, slope = k * np.logaddexp(0, t), 1 - (k + 1) * special.expit(t)
+    return np.stack([-np.exp(p[1]) * slope, t * slope + beyond, 1 - beyond])
+
 # %% ../nbs/42_families.ipynb #fa54e076
 class GeneralisedGamma(Family):
     "(y / s)^c is gamma with shape a; parameters log s, log a, log c"
     name, starts = "generalised gamma", [[0.0, 0.0, 0.0], [-3.0, 1.5, -0.7], [0.5, -0.7, 0.7]]
     bounds = [(-20, 20), (np.log(0.05), np.log(60)), (np.log(0.02), np.log(30))]
+    free = [0, 1, 2]
     def whole(self,
         p, # parameters of this family
     ): # log s, log a, log c
@@ -188,6 +218,9 @@ class GeneralisedGamma(Family):
         log_s, log_a, log_c = self.whole(p)
         t, a = self._terms(y, p)
         return log_c + a * t - np.exp(np.minimum(t, 700)) - np.log(y) - special.gammaln(a)
+    def cdf(self, y, p):
+        t, a = self._terms(y, p)
+        return special.gammainc(a, np.exp(np.minimum(t, 700)))
     def levels(self, y, p):
         t, a = self._terms(y, p)
         low = t < np.log(special.gammaincinv(a, 0.5))
@@ -197,6 +230,14 @@ class GeneralisedGamma(Family):
         upper = lambda t: special.gammaincc(a, np.exp(np.minimum(t, 700)))
         F, log_sf = _both(low, halves(low, t, lower, upper))
         return F, _beyond(self, y, p, log_sf)
+
+# %% ../nbs/42_families.ipynb #fa893d7a
+@patch
+def gradient(self: GeneralisedGamma, y, p):
+    t, a = self._terms(y, p)
+    slope = a - np.exp(np.minimum(t, 700))
+    by = [-np.exp(self.whole(p)[2]) * slope, a * (t - special.psi(a)), 1 + t * slope]
+    return np.stack([by[i] for i in self.free])
 
 # %% ../nbs/42_families.ipynb #fa7f1378
 @patch
@@ -215,11 +256,13 @@ def quantile(self: GeneralisedGamma, F, log_sf, p):
 class Gamma(GeneralisedGamma):
     "Gamma; parameters log s, log a"
     name, starts, bounds = "gamma", [[0.0, 0.0]], [(-20, 20), (np.log(0.05), np.log(1000))]
+    free = [0, 1]
     def whole(self, p): return p[0], p[1], 0.0
 
 class Weibull(GeneralisedGamma):
     "Weibull; parameters log s, log c"
     name, starts, bounds = "Weibull", [[0.0, 0.0]], [(-20, 20), (np.log(0.02), np.log(50))]
+    free = [0, 2]
     def whole(self, p): return p[0], 0.0, p[1]
 
 # %% ../nbs/42_families.ipynb #faff4935
@@ -229,6 +272,10 @@ class LogNormal(Family):
     def _scores(self, y, p): return (np.log(y) - p[0]) * np.exp(-p[1])
     def log_pdf(self, y, p):
         return -0.5 * self._scores(y, p) ** 2 - p[1] - 0.5 * np.log(2 * np.pi) - np.log(y)
+    def gradient(self, y, p):
+        u = self._scores(y, p)
+        return np.stack([u * np.exp(-p[1]), u ** 2 - 1])
+    def cdf(self, y, p): return special.ndtr(self._scores(y, p))
     def levels(self, y, p):
         u = self._scores(y, p)
         return special.ndtr(u), special.log_ndtr(-u)
@@ -252,20 +299,25 @@ def log_likelihood(
     top=np.inf, # where the range ends
 ): # log f(y | y <= top), shape (n,), in nats
     "Return the log-density of a family that is cut off at the top"
-    kept = 0.0 if top == np.inf else np.log(family.levels(np.array([top]), p)[0][0])
+    kept = 0.0 if top == np.inf else np.log(family.cdf(top, p))
     return family.log_pdf(y, p) - kept
 
 # %% ../nbs/42_families.ipynb #fa5becc0
 STEP = 1e-4      # of the derivatives
 
+def _slopes(family, y, p, top):
+    "The gradient of each row's log-likelihood, shape (k, n)"
+    if top == np.inf: return family.gradient(y, p)
+    cut = lambda p: np.log(family.cdf(top, p))
+    moved = np.array([cut(p + e) - cut(p - e) for e in STEP * np.eye(len(p))])
+    return family.gradient(y, p) - moved[:, None] / (2 * STEP)
+
 def _derivatives(family, y, p, top):
     "Each row's log-likelihood and its gradient, and the Hessian of minus their sum, at p"
-    steps, f = STEP * np.eye(len(p)), lambda p: log_likelihood(family, y, p, top)
+    g = lambda p: _slopes(family, y, p, top)
     with np.errstate(all="ignore"):
-        g = np.stack([f(p + e) - f(p - e) for e in steps], axis=1) / (2 * STEP)
-        H = [[np.sum(f(p + a - b) + f(p - a + b) - f(p + a + b) - f(p - a - b)) for a in steps]
-             for b in steps]
-        return f(p), g, np.array(H) / (4 * STEP ** 2)
+        H = [(g(p - e).sum(1) - g(p + e).sum(1)) / (2 * STEP) for e in STEP * np.eye(len(p))]
+        return log_likelihood(family, y, p, top), g(p).T, (np.array(H) + np.transpose(H)) / 2
 
 # %% ../nbs/42_families.ipynb #fab92d09
 def fit_family(
@@ -277,9 +329,12 @@ def fit_family(
     def loss(p):
         with np.errstate(all="ignore"): value = -np.mean(log_likelihood(family, y, p, top))
         return value if np.isfinite(value) else 1e10
+    def slope(p):
+        with np.errstate(all="ignore"): g = _slopes(family, y, p, top).mean(1)
+        return np.where(np.isfinite(g), -g, 0)
     low, high = np.transpose(family.bounds)
     start = min((np.clip(s, low, high) for s in family.starting(y)), key=loss)
-    p = optimize.minimize(loss, start, method="L-BFGS-B", bounds=family.bounds).x
+    p = optimize.minimize(loss, start, jac=slope, method="L-BFGS-B", bounds=family.bounds).x
     _, g, H = _derivatives(family, y, p, top)
     inside = np.isfinite(H).all() and (np.abs(g.sum(0)) < 1e6).all() and np.linalg.det(H) > 1e-9
     nearer = p + np.linalg.solve(H, g.sum(0)) if inside else p

@@ -106,8 +106,16 @@ _WEIGHTS = np.exp(-_FINE ** 2 / 2) / np.exp(-_FINE ** 2 / 2).sum()
 _D1 = np.diff(np.eye(len(KNOTS)), axis=0)
 _D2 = np.diff(_D1, axis=0)
 _PENALTY = 0.1 * _D1.T @ _D1 + _D2.T @ _D2
+_PAIRS = np.hstack([_HATS ** 2, _HATS[:, :-1] * _HATS[:, 1:]])   # others do not overlap
 
 # %% ../nbs/43_tilt.ipynb #ti63e03e
+def _banded(pairs):
+    "Symmetric matrices (..., 33, 33) of their diagonals and the numbers beside them, (..., 65)"
+    k, H = np.arange(len(KNOTS)), np.zeros((*pairs.shape[:-1], len(KNOTS), len(KNOTS)))
+    H[..., k, k] = pairs[..., :len(k)]
+    H[..., k[1:], k[:-1]] = H[..., k[:-1], k[1:]] = pairs[..., len(k):]
+    return H
+
 def penalised_heights(
     c,       # shares of the knots, of one set of rows or of several, shape (..., 33)
     penalty, # lambda
@@ -115,12 +123,13 @@ def penalised_heights(
 ): # heights with C = 1, shape (..., 33)
     "Return the heights of largest penalised likelihood"
     s, n = np.zeros(c.shape) if s is None else s, c.sum(-1, keepdims=True)
+    fixed = penalty * _PENALTY + 1e-6 * np.eye(len(KNOTS))
     for _ in range(50):
         w = _WEIGHTS * np.exp(s @ _HATS.T)
         w /= w.sum(-1, keepdims=True)
         mean = w @ _HATS
-        H = (_HATS.T * w[..., None, :]) @ _HATS - mean[..., :, None] * mean[..., None, :]
-        H = n[..., None] * H + penalty * _PENALTY + 1e-6 * np.eye(len(KNOTS))
+        H = _banded(w @ _PAIRS) - mean[..., :, None] * mean[..., None, :]
+        H = n[..., None] * H + fixed
         g = c - n * mean - penalty * s @ _PENALTY
         step = np.linalg.solve(H, g[..., None])[..., 0]
         s = s + step * min(1, 2 / max(np.abs(step).max(), 1e-12))
