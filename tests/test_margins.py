@@ -9,7 +9,7 @@ from scipy import optimize, special, stats
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
 from genmod_nb.families import FAMILIES, HalfT, Gamma
-from genmod_nb.margin import GaussianMargin, LogMargin, RawMargin
+from genmod_nb.margin import GaussianMargin, LogMargin, RawMargin, only
 from genmod_nb.margins import MARGINS, Margins
 from genmod_nb.tails import fit_gpd
 from genmod_nb.baselines import Truth
@@ -372,10 +372,6 @@ def test_truth_is_the_law_s_own():
 
 
 # ------------------------------------------------------------------ what a margin costs, and how far it reaches
-def only(family):
-    return type("Only", (GaussianMargin,), dict(families=[family], corrected=False, pareto=False))
-
-
 DRAWS = {"half-t": lambda n, s: np.abs(stats.t.rvs(4, size=n, random_state=s)), "gamma": lambda n, s: stats.gamma.rvs(0.7, size=n, random_state=s),
          "log-normal": lambda n, s: stats.lognorm.rvs(1.2, size=n, random_state=s), "beta": lambda n, s: stats.beta.rvs(2, 5, size=n, random_state=s),
          "Pareto": lambda n, s: stats.pareto.rvs(2.5, size=n, random_state=s), "Weibull": lambda n, s: stats.weibull_min.rvs(0.6, size=n, random_state=s)}
@@ -387,7 +383,7 @@ def test_a_margin_costs_little(name, full):
     behind = []
     for seed in range(50 if full else 6):
         x, test = DRAWS[name](720, seed), DRAWS[name](4000, 1000 + seed)
-        kinds = [GaussianMargin, *map(only, FAMILIES)]
+        kinds = [GaussianMargin, *(only(f.name) for f in FAMILIES)]
         behind.append([kind().fit(x).log_pdf(test).mean() for kind in kinds])
     chosen, *single = np.mean(behind, axis=0)
     assert chosen > max(single) - 0.01
@@ -444,7 +440,7 @@ def some_zeros(x): return np.where(x < np.quantile(x, 0.3), 0, x)
 
 T4, LN = np.abs(stats.t.rvs(4, size=720, random_state=0)), stats.lognorm.rvs(1.2, size=720, random_state=0)
 ENDS = dict(lower=-1.0, upper=1.5 * T4.max())
-MAPS = {f.name: (only(f), T4, {}) for f in FAMILIES} | {f"{f.name}, ends": (only(f), T4, ENDS) for f in FAMILIES}
+MAPS = {f.name: (only(f.name), T4, {}) for f in FAMILIES} | {f"{f.name}, ends": (only(f.name), T4, ENDS) for f in FAMILIES}
 MAPS |= {f"{f.name}, corrected": (type("Corrected", (GaussianMargin,), dict(families=[f], pareto=False)), modes(), {}) for f in FAMILIES}
 MAPS |= {"Pareto tail": (GaussianMargin, grafted(1), {}), "zeros": (GaussianMargin, some_zeros(LN), {}), "two zeros": (GaussianMargin, np.r_[0, 0, T4], {}),
          "zeros, corrected": (GaussianMargin, some_zeros(modes()), {}), "zeros and a limit": (GaussianMargin, some_zeros(LN).clip(max=np.quantile(LN, 0.87)), {}),
@@ -490,6 +486,7 @@ def test_the_inverse_is_exact_increasing_and_within_the_range(name):
 def test_the_table_is_the_slow_function_and_knows_no_neighbours(name):
     kind, x, ends = MAPS[name]
     m, z = kind().fit(x, **ends), np.random.default_rng(1).normal(size=40_000)
+    for end in (np.inf, -np.inf, 8.0, -8.0, 8.5): assert m.inverse(np.array([end])) == m._exact(np.array([end]))
     got, slow = m.inverse(z), m._exact(z)
     assert (got == slow)[m.at_atom(slow)].all() and (got - m.lower) == pytest.approx(slow - m.lower, rel=1e-10, abs=1e-15 * abs(m.lower))
     assert (np.concatenate([m.inverse(p) for p in np.split(z, [1, 3, 20_001])]) == got).all()
@@ -522,3 +519,28 @@ def test_a_column_squeezed_into_the_middle_of_its_range_has_draws():
     x = stats.weibull_min.rvs(0.3, size=720, random_state=0)
     m = GaussianMargin().fit(x, lower=-x.max(), upper=1.5 * x.max())
     assert m.sound() and np.isfinite(m.inverse(np.linspace(-4, 4, 99))).all()
+
+
+# ------------------------------------------------------------------ a figure
+@pytest.mark.parametrize("kind", sorted(MARGINS))
+def test_the_figure_shows_rows_margin_atoms_and_tail(kind):
+    import matplotlib.pyplot as plt
+    X = pd.DataFrame({"plain": T4, "claims": some_zeros(LN).clip(max=np.quantile(LN, 0.87)), "tail": grafted(1), "b": LN, "c": T4})
+    law = Margins(kind).fit(X)
+    fig = law.plot(X)
+    panels = fig.axes[:5]
+    assert len(fig.axes) == 8 and not fig.axes[5].axison                        # two rows of four
+    for ax, m, (name, x) in zip(panels, law.columns_, X.items()):
+        lines = {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+        assert ax.get_title().startswith(f"{name}: {m.about()['family']}") and ax.get_yscale() == "log"
+        assert (np.sort(x) == lines["rows"][:, 0]).all()
+        at, beyond = lines["margin"][200:-1].T
+        assert beyond == pytest.approx(stats.norm.sf((at - m.loc) / m.scale) if kind in ("raw", "identity") else stats.norm.sf(m.transform(at, 1.0)), rel=1e-6)
+        assert ("atom" in lines) == bool(m.about().get("atoms")) and ("Pareto tail" in lines) == bool(m.about().get("pareto"))
+        if kind in ("gaussian", "log"): assert ax.get_xscale() == "log" and f"shape {m.about()['shape']:.2f}" in ax.get_title()
+    if kind == "gaussian":
+        atoms = [line for line in panels[1].get_lines() if line.get_label() == "atom"]
+        drops = [np.subtract(*line.get_ydata()) for line in atoms]
+        assert drops == pytest.approx(law.columns_[1].masses, abs=1e-6) and law.columns_[2].sf_u > 0
+    assert len(law.plot().axes[0].get_lines()) == 1                             # no rows, no points
+    plt.close("all")
