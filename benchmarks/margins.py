@@ -3,6 +3,7 @@
     python benchmarks/margins.py likelihood    # nats behind the best single candidate; 32 splits, 16 draws of the law, ten distributions
     python benchmarks/margins.py quantile      # ratio of the 99.99 % quantile to the truth
     python benchmarks/margins.py integral      # of every model and baseline on four tables
+    python benchmarks/margins.py thresholds    # likelihood and far quantiles under other thresholds, on fresh seeds; minutes
 
 Tables go to benchmarks/results. The distributions are those of the list below, none of which is the law of the book.
 """
@@ -10,17 +11,18 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from genmod_nb import families, margin, tilt
 from genmod_nb.baselines import GaussianCopula, GaussianMixture, Independent, Vine
 from genmod_nb.cli import MODELS
 from genmod_nb.data import LossLaw, load_losses, simulate_losses
-from genmod_nb.families import FAMILIES
-from genmod_nb.margin import GaussianMargin
+from genmod_nb.margin import GaussianMargin, only
 
 RESULTS = Path(__file__).parent / "results"
 COMPETITORS = ["half-t", "Burr XII", "log-normal", "gamma", "generalised gamma"]
@@ -49,21 +51,15 @@ DISTRIBUTIONS = {
 QUANTILES = {"log-normal 1.2": stats.lognorm(1.2), "Weibull 0.6": stats.weibull_min(0.6), "Pareto 2.5 above 1": stats.pareto(2.5)}
 
 
-def only(name):
-    """A margin of one family, atoms as ever."""
-    families = [f for f in FAMILIES if f.name == name]
-    return type("Only", (GaussianMargin,), dict(families=families, corrected=False, pareto=False))
-
-
 def kernel_on_logs(x, test):
     """Held-out log-density of a Gaussian kernel on the logarithms (Silverman's rule); atoms have their share."""
-    margin = GaussianMargin().fit(x)
-    out, rest = margin.log_pdf(test), ~margin.at_atom(test)
-    logs = np.log(x[~margin.at_atom(x)])
+    fitted = GaussianMargin().fit(x)
+    out, rest = fitted.log_pdf(test), ~fitted.at_atom(test)
+    logs = np.log(x[~fitted.at_atom(x)])
     spread = min(logs.std(ddof=1), np.subtract(*np.quantile(logs, [0.75, 0.25])) / 1.349)
     width = 0.9 * spread * len(logs) ** -0.2
     at = np.log(np.maximum(test[rest], 1e-12))
-    out[rest] = (special.logsumexp(-0.5 * ((at[:, None] - logs) / width) ** 2, axis=1) - np.log(len(logs) * width * np.sqrt(2 * np.pi)) - at + np.log(margin.rest))
+    out[rest] = (special.logsumexp(-0.5 * ((at[:, None] - logs) / width) ** 2, axis=1) - np.log(len(logs) * width * np.sqrt(2 * np.pi)) - at + np.log(fitted.rest))
     return out
 
 
@@ -103,6 +99,40 @@ def quantile():
             x = dist.rvs(size=720, random_state=seed)
             rows.append(dict(distribution=name, column=0, seed=seed, ratio=GaussianMargin().fit(x).inverse(level)[0] / dist.isf(1e-4)))
     return pd.DataFrame(rows).groupby("distribution", sort=False).ratio.agg(["mean", "median", "std"])
+
+
+THRESHOLDS = [("default", 2.0, 3.0), *(("one number more", t, 3.0) for t in (1.0, 3.0, 5.0)), *(("Pareto tail", 2.0, t) for t in (1.0, 2.0, 5.0))]
+
+
+def under(gain, pareto, x):
+    """A margin fitted with other thresholds."""
+    with mock.patch.object(families, "GAIN", gain), mock.patch.object(tilt, "GAIN", gain), mock.patch.object(margin, "PARETO", pareto):
+        return GaussianMargin().fit(x)
+
+
+def threshold_rows(table, x, test, truth):
+    """One row for each setting: nats, what was chosen, and the ratio of the 99.99 % quantile to the truth, where that is known."""
+    level, rows = np.array([special.ndtri(1 - 1e-4)]), []
+    for varied, gain, pareto in THRESHOLDS:
+        m = under(gain, pareto, x)
+        rows.append(dict(varied=varied, gain=gain, pareto=pareto, table=table, nats=m.log_pdf(test).mean(), corrected=m.gains[0] > 0, tail=m.gains[1] > 0, ratio=m.inverse(level)[0] / truth))
+    return rows
+
+
+def thresholds():
+    law, tasks = LossLaw().ppf(np.full(4, 1 - 1e-4)), []
+    for seed in range(500, 516):
+        train, test = load_losses(random_state=seed)
+        tasks += [("real table", train[c].to_numpy(), test[c].to_numpy(), np.nan) for c in train]
+        train, test = simulate_losses(720, seed).to_numpy(), simulate_losses(5000, 1000 + seed).to_numpy()
+        tasks += [("law", a, b, t) for a, b, t in zip(train.T, test.T, law)]
+    for name, draw in DISTRIBUTIONS.items():
+        known = QUANTILES[name].isf(1e-4) if name in QUANTILES else np.nan
+        tasks += [(name, draw(720, seed), draw(5000, 10_000 + seed), known) for seed in range(500, 524)]
+    rows = pd.DataFrame([row for task in tasks for row in threshold_rows(*task)])
+    rows["off"] = np.abs(np.log(rows.ratio))
+    groups = rows.groupby(["varied", "gain", "pareto", "table"], sort=False)
+    return groups.agg(nats=("nats", "mean"), corrected=("corrected", "mean"), tail=("tail", "mean"), ratio=("ratio", "median"), off=("off", "mean"))
 
 
 def tables():
@@ -145,6 +175,6 @@ def integral():
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for what in sys.argv[1:]:
-        table = {"likelihood": likelihood, "quantile": quantile, "integral": integral}[what]()
+        table = {"likelihood": likelihood, "quantile": quantile, "integral": integral, "thresholds": thresholds}[what]()
         table.to_csv(RESULTS / f"margins_{what}.csv")
         print(table.round(4).to_string())

@@ -118,12 +118,56 @@ def _learn(self: Margins, X, names):
     self.n_features_in_ = X.shape[1]
 
 # %% ../nbs/01_margins.ipynb #meeccc3d
+def _names(law): return law.names_ or [f"f{j + 1}" for j in range(law.n_features_in_)]
+
 @patch(as_prop=True)
 def choices_(self: Margins) -> pd.DataFrame: # one row per column
     "What has been chosen for each column: family, correction, tail, atoms"
     check_is_fitted(self)
-    names = self.names_ or [f"f{j + 1}" for j in range(self.n_features_in_)]
-    return pd.DataFrame([m.about() for m in self.columns_], index=names)
+    return pd.DataFrame([m.about() for m in self.columns_], index=_names(self))
+
+# %% ../nbs/01_margins.ipynb #me6901f9
+def _panel(ax, m, name, x):
+    "Draw the survival function of a margin, and that of the rows x if there are any"
+    about, grid = m.about(), np.unique(m.inverse(np.linspace(-3.5, 4.5, 800)))
+    positive = grid[0] >= 0
+    left = grid[grid > 0][0] if positive else -np.inf
+    if x is not None:
+        beyond = 1 - np.arange(1, len(x) + 1) / (len(x) + 1)
+        ax.plot(np.sort(x), beyond, "o", ms=2.5, color="#0b3c6f", label="rows")
+    grid = grid[grid >= left]
+    ax.plot(grid, np.exp(m.levels(grid, 1.0)[1]), color="0.3", lw=1.5, label="margin")
+    for a in about.get("atoms", {}):
+        drop = [np.exp(m.levels(np.array([a]), u)[1][0]) for u in (0.0, 1.0)]
+        ax.plot([max(a, left)] * 2, np.maximum(drop, 1e-9), color="0.55", lw=5, label="atom")
+    if about.get("pareto"):
+        ax.axvline(m.lower + m.scale * m.u, color="0.3", ls=":", label="Pareto tail")
+    said = about["family"] if "shape" not in about else (
+        f"{about['family']}, shape {about['shape']:.2f}\n"
+        f"excesses {about['excesses']:.2f} ({about['low']:.2f} to {about['high']:.2f})")
+    ax.set_title(f"{name}: {said}", fontsize=10)
+    ax.set(xscale="log" if positive else "linear", yscale="log", xlabel="loss",
+           ylim=(1e-5 if x is None else 0.2 / len(x), 1.5))
+    ax.tick_params(which="minor", labelsize=7)
+
+# %% ../nbs/01_margins.ipynb #me77f1b8
+@patch
+def plot(self: Margins,
+    X=None, # losses to draw beside the margins, shape (n, d), as in `transform`; None draws none
+): # a figure, one panel per column
+    "Return a figure of the share of losses beyond a loss: the margins', and that among rows"
+    import matplotlib.pyplot as plt
+    check_is_fitted(self)
+    rows = [None] * self.n_features_in_ if X is None else np.asarray(numbers(X)).T
+    deep, wide = -(-len(rows) // 4), min(len(rows), 4)
+    fig, axs = plt.subplots(deep, wide, figsize=(3.4 * wide, 3.4 * deep), layout="constrained",
+                            squeeze=False)
+    for ax, m, name, x in zip(axs.flat, self.columns_, _names(self), rows): _panel(ax, m, name, x)
+    for ax in axs.flat[len(rows):]: ax.set_axis_off()
+    for row in axs: row[0].set_ylabel("P(loss > x)")
+    shown = {name: line for ax in axs.flat for line, name in zip(*ax.get_legend_handles_labels())}
+    axs[0, 0].legend(shown.values(), shown.keys(), loc="lower left")
+    return fig
 
 # %% ../nbs/01_margins.ipynb #mecaf912
 @patch

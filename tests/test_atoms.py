@@ -27,7 +27,6 @@ def standard_sum(X):
 TABLES = {"zero-heavy": LOSSES.where(LOSSES > LOSSES.quantile(0.3), 0.0), "capped": LOSSES.clip(upper=LIMIT, axis=1),
           "deductible": LOSSES.clip(lower=DEDUCTIBLE, axis=1), "deductible and limit": LOSSES.clip(DEDUCTIBLE, LIMIT, axis=1),
           "rounded": LOSSES.round(2), "rounded and capped": LOSSES.round(3).clip(upper=LIMIT.round(3), axis=1), "a standard sum": standard_sum(LOSSES)}
-ATOMS = {"zero-heavy": 1, "capped": 1, "deductible": 1, "deductible and limit": 2, "rounded": 1, "rounded and capped": 2, "a standard sum": 1}
 
 
 def atoms(x, lower=0.0, upper=np.inf):
@@ -35,16 +34,46 @@ def atoms(x, lower=0.0, upper=np.inf):
     return list(value[find_atoms(value, count, lower, upper)])
 
 
+# What each table makes an atom of: its own value for each column, and zero where the losses have one
+MADE = {"zero-heavy": lambda c: {0.0}, "capped": lambda c: {LIMIT[c]}, "deductible": lambda c: {DEDUCTIBLE[c]}, "deductible and limit": lambda c: {DEDUCTIBLE[c], LIMIT[c]},
+        "rounded": lambda c: {0.0}, "rounded and capped": lambda c: {LIMIT.round(3)[c]}, "a standard sum": lambda c: {LOSSES.median()[c]}}
+
+
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_the_rule(table):
     """An atom is what many share beside neighbours that few share; every tick of a rounded table is like its neighbours."""
-    X, margins = TABLES[table], Margins().fit(TABLES[table])
-    for (c, x), m in zip(X.items(), margins.columns_):
-        assert len(m.atoms) - (0 in m.atoms and (LOSSES[c].round(3) == 0).any() and table != "rounded") <= ATOMS[table]
-        for a, share in zip(m.atoms, m.masses):
-            assert share == pytest.approx((x == a).mean(), abs=1e-12)
-    if table == "rounded":
-        assert all(list(m.atoms) == [0.0] for m in margins.columns_)
+    for (c, x), m in zip(TABLES[table].items(), Margins().fit(TABLES[table]).columns_):
+        assert set(m.atoms) == MADE[table](c) | ({0.0} if (x == 0).any() else set())
+        assert m.masses == pytest.approx([(x == a).mean() for a in m.atoms], abs=1e-12)
+
+
+def held_by(*counts, rest=0):
+    """Values 1, 2, 3, ... held by so many rows each, and far above them `rest` values that one row holds."""
+    return np.r_[np.repeat(np.arange(1.0, len(counts) + 1), counts), 100 + np.arange(rest)]
+
+
+@pytest.mark.parametrize("x, expected", [
+    (np.r_[np.zeros(50), np.full(5, 9.0)], [0, 9]), (np.r_[np.zeros(50), np.full(4, 9.0)], [0]),        # five rows are many, four are not
+    (held_by(10, rest=990), [1]), (held_by(10, rest=991), []),                                  # one row in a hundred, or just less
+    (held_by(10, 2, rest=88), [1]), (held_by(9, 2, rest=88), []),                               # five times a neighbour, or just less
+    (held_by(10, 1, 1, 2, rest=80), [1]), (held_by(10, 1, 1, 3, rest=80), []),                  # the third neighbour above counts
+    (held_by(10, 1, 1, 1, 3, rest=80), [1]),                                                    # the fourth does not
+    (held_by(3, 1, 1, 10, rest=80), []), (held_by(3, 1, 1, 1, 10, rest=80), [5]),               # nor does the fourth below
+    (np.r_[np.zeros(9), held_by(10, rest=80)], [0, 1]),                                         # an end of the range is no neighbour
+    (np.r_[0.0, held_by(rest=99)], [0]), (np.r_[1e-300, held_by(rest=99)], []),                 # one row at the end, or just above it
+])
+def test_the_rule_at_its_bounds(x, expected):
+    assert atoms(x) == expected
+
+
+@pytest.mark.parametrize("top, expected", [(199.0, [199.0]), (np.nextafter(199, 300), [])])
+def test_one_row_at_the_upper_end_is_an_atom(top, expected):
+    assert atoms(held_by(rest=100), upper=top) == expected
+
+
+@pytest.mark.parametrize("apart, values", [(0.9e-9, 1), (1.1e-9, 2)])
+def test_numbers_a_billionth_apart_are_one(apart, values):
+    assert len(distinct(np.array([1.0, 1.0 + apart, 3.0]))[0]) == values + 1
 
 
 @pytest.mark.parametrize("x, expected", [

@@ -4,11 +4,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
-from genmod_nb.margin import GaussianMargin, LogMargin, RawMargin
+from genmod_nb.families import FAMILIES, HalfT, Gamma
+from genmod_nb.margin import GaussianMargin, LogMargin, RawMargin, only
 from genmod_nb.margins import MARGINS, Margins
 from genmod_nb.tails import fit_gpd
 from genmod_nb.baselines import Truth
@@ -371,10 +372,6 @@ def test_truth_is_the_law_s_own():
 
 
 # ------------------------------------------------------------------ what a margin costs, and how far it reaches
-def only(family):
-    return type("Only", (GaussianMargin,), dict(families=[family], corrected=False, pareto=False))
-
-
 DRAWS = {"half-t": lambda n, s: np.abs(stats.t.rvs(4, size=n, random_state=s)), "gamma": lambda n, s: stats.gamma.rvs(0.7, size=n, random_state=s),
          "log-normal": lambda n, s: stats.lognorm.rvs(1.2, size=n, random_state=s), "beta": lambda n, s: stats.beta.rvs(2, 5, size=n, random_state=s),
          "Pareto": lambda n, s: stats.pareto.rvs(2.5, size=n, random_state=s), "Weibull": lambda n, s: stats.weibull_min.rvs(0.6, size=n, random_state=s)}
@@ -383,11 +380,10 @@ DRAWS = {"half-t": lambda n, s: np.abs(stats.t.rvs(4, size=n, random_state=s)), 
 @pytest.mark.parametrize("name", sorted(DRAWS))
 def test_a_margin_costs_little(name, full):
     """Held out, in nats: at most a hundredth behind the best family, had one known it."""
-    from genmod_nb.families import FAMILIES
     behind = []
     for seed in range(50 if full else 6):
         x, test = DRAWS[name](720, seed), DRAWS[name](4000, 1000 + seed)
-        kinds = [GaussianMargin, *map(only, FAMILIES)]
+        kinds = [GaussianMargin, *(only(f.name) for f in FAMILIES)]
         behind.append([kind().fit(x).log_pdf(test).mean() for kind in kinds])
     chosen, *single = np.mean(behind, axis=0)
     assert chosen > max(single) - 0.01
@@ -431,3 +427,120 @@ def test_a_pareto_tail_where_the_excesses_ask_for_it():
         left, right = m.log_pdf(np.array([u * (1 - 1e-9)])), m.log_pdf(np.array([u * (1 + 1e-9)]))
         assert left == pytest.approx(right, abs=1e-5) and m.inverse(m.transform(np.geomspace(u, 1e4 * u, 50))) == pytest.approx(np.geomspace(u, 1e4 * u, 50))
     assert not any(GaussianMargin().fit(lognormal(720, seed)).gains[1] for seed in range(5))
+
+
+# ------------------------------------------------------------------ the way back, by a table
+def modes(seed=0):
+    rng = np.random.default_rng(seed)
+    return np.exp(np.where(rng.random(720) < 0.5, -1.5, 1.5) + 0.5 * rng.standard_normal(720))
+
+
+def some_zeros(x): return np.where(x < np.quantile(x, 0.3), 0, x)
+
+
+T4, LN = np.abs(stats.t.rvs(4, size=720, random_state=0)), stats.lognorm.rvs(1.2, size=720, random_state=0)
+ENDS = dict(lower=-1.0, upper=1.5 * T4.max())
+MAPS = {f.name: (only(f.name), T4, {}) for f in FAMILIES} | {f"{f.name}, ends": (only(f.name), T4, ENDS) for f in FAMILIES}
+MAPS |= {f"{f.name}, corrected": (type("Corrected", (GaussianMargin,), dict(families=[f], pareto=False)), modes(), {}) for f in FAMILIES}
+MAPS |= {"Pareto tail": (GaussianMargin, grafted(1), {}), "zeros": (GaussianMargin, some_zeros(LN), {}), "two zeros": (GaussianMargin, np.r_[0, 0, T4], {}),
+         "zeros, corrected": (GaussianMargin, some_zeros(modes()), {}), "zeros and a limit": (GaussianMargin, some_zeros(LN).clip(max=np.quantile(LN, 0.87)), {}),
+         "a standard sum": (GaussianMargin, np.where(np.arange(720) % 9, T4, np.median(T4)), {}), "atoms only": (GaussianMargin, np.repeat([0.0, 5, 9], 50), {}),
+         "far from zero": (GaussianMargin, 1e6 + LN, {}), "log": (LogMargin, LN, {}), "log, zeros": (LogMargin, some_zeros(LN), {}),
+         "wide": (GaussianMargin, 10 ** np.linspace(-30, 30, 300), {})}
+
+
+def bracketed(m, z):
+    """Losses with the scores z, by bracketing log y between the first and last that there are; the levels are all that is asked."""
+    far = z > 0
+    target = np.where(far, special.log_ndtr(-z), special.log_ndtr(z))
+    def gap(t, target, far):
+        F, log_sf = m.levels(np.minimum(m.lower + m.scale * np.exp(t), m.upper))
+        with np.errstate(divide="ignore"): return np.where(far, target - log_sf, np.log(F) - target)
+    top = 690.0 if m.upper > 1e300 else np.log((m.upper - m.lower) / m.scale)
+    low = np.log(max(1e-295, 1e-14 * abs(m.lower) / m.scale))
+    root = optimize.elementwise.find_root(gap, (np.full(len(z), low), np.full(len(z), top)), args=(target, far), maxiter=3000)
+    return m.lower + m.scale * np.exp(root.x[root.success]), root.success
+
+
+@pytest.mark.parametrize("name", sorted(MAPS))
+def test_the_inverse_is_exact_increasing_and_within_the_range(name):
+    kind, x, ends = MAPS[name]
+    m = kind().fit(x, **ends)
+    z = np.sort(np.r_[np.linspace(-37, 37, 1201), np.random.default_rng(0).normal(size=2000), m._kinks().clip(-37, 37), np.linspace(-8, 8, 65)])
+    got = m.inverse(z)
+    assert (got >= m.lower).all() and (got <= m.upper).all() and (np.diff(got) >= -1e-12 * (np.abs(got[1:] - m.lower))).all()
+    start, stop = (np.r_[m.transform(m.atoms, u)] for u in (0.0, 1.0))
+    for a, low, high in zip(m.atoms, start, stop):
+        assert (got[(z > low + 1e-9) & (z < high - 1e-9)] == a).all()
+    between = ~((z[:, None] >= start - 1e-3) & (z[:, None] <= stop + 1e-3)).any(1)
+    between &= got - m.lower > np.maximum(1e-290 * m.scale, 1e-12 * abs(m.lower))
+    exact, found = bracketed(m, z[between])
+    off = np.abs(got[between][found] - exact) / (exact - m.lower)
+    limited = len(m.atoms) or m.upper < 1e300           # then levels are differences, with an error of their own
+    noise = (limited * 4e-16 / np.maximum(np.exp(m.log_pdf(exact)), 1e-300) + 4e-16 * np.abs(exact)) / (exact - m.lower)
+    assert (off <= 1e-9 + noise).all() and (found.mean() > 0.85 or not between.any())     # the wide one has losses that are no number
+    assert (off <= 1e-9).sum() > 1000 or name == "atoms only"
+
+
+@pytest.mark.parametrize("name", sorted(MAPS))
+def test_the_table_is_the_slow_function_and_knows_no_neighbours(name):
+    kind, x, ends = MAPS[name]
+    m, z = kind().fit(x, **ends), np.random.default_rng(1).normal(size=40_000)
+    for end in (np.inf, -np.inf, 8.0, -8.0, 8.5): assert m.inverse(np.array([end])) == m._exact(np.array([end]))
+    got, slow = m.inverse(z), m._exact(z)
+    assert (got == slow)[m.at_atom(slow)].all() and (got - m.lower) == pytest.approx(slow - m.lower, rel=1e-10, abs=1e-15 * abs(m.lower))
+    assert (np.concatenate([m.inverse(p) for p in np.split(z, [1, 3, 20_001])]) == got).all()
+    assert (m.inverse(z[::-3]) == got[::-3]).all()
+
+
+def test_the_table_is_in_no_file_and_follows_the_numbers():
+    m = GaussianMargin().fit(T4)
+    before, z = set(vars(m)), np.linspace(-3, 3, 50)
+    old = m.inverse(z)
+    assert set(vars(m)) == before
+    m.scale = 2 * m.scale
+    assert m.inverse(z) == pytest.approx(2 * old)
+
+
+def test_far_levels_are_powers_and_come_back():
+    """Beyond where scipy's functions underflow: an incomplete beta or gamma function is a power there."""
+    t, p, y = HalfT(), np.log([2.0, 1.2]), np.geomspace(1e-290, 1e290, 2001)
+    F, log_sf = t.levels(y, p)
+    assert (np.diff(F[y < 1]) > 0).all() and (np.diff(log_sf[y > 1]) < 0).all()
+    assert log_sf[-1] - log_sf[-2] == pytest.approx(-1.2 * np.log(y[-1] / y[-2])) and t.quantile(F, log_sf, p) == pytest.approx(y, rel=1e-9)
+    assert F[0] == pytest.approx(y[0] * np.exp(t.log_pdf(np.array([1e-9]), p))[0])
+    g, p, y = Gamma(), np.log([2.0, 0.1]), np.geomspace(1e-290, 900, 2001)
+    F, log_sf = g.levels(y, p)
+    assert F[0] == pytest.approx((y[0] / 2) ** 0.1 / special.gamma(1.1)) and g.quantile(F, log_sf, p) == pytest.approx(y, rel=1e-9)
+
+
+def test_a_column_squeezed_into_the_middle_of_its_range_has_draws():
+    """Its correction overflowed, and every draw was not a number."""
+    x = stats.weibull_min.rvs(0.3, size=720, random_state=0)
+    m = GaussianMargin().fit(x, lower=-x.max(), upper=1.5 * x.max())
+    assert m.sound() and np.isfinite(m.inverse(np.linspace(-4, 4, 99))).all()
+
+
+# ------------------------------------------------------------------ a figure
+@pytest.mark.parametrize("kind", sorted(MARGINS))
+def test_the_figure_shows_rows_margin_atoms_and_tail(kind):
+    import matplotlib.pyplot as plt
+    X = pd.DataFrame({"plain": T4, "claims": some_zeros(LN).clip(max=np.quantile(LN, 0.87)), "tail": grafted(1), "b": LN, "c": T4})
+    law = Margins(kind).fit(X)
+    fig = law.plot(X)
+    panels = fig.axes[:5]
+    assert len(fig.axes) == 8 and not fig.axes[5].axison                        # two rows of four
+    for ax, m, (name, x) in zip(panels, law.columns_, X.items()):
+        lines = {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+        assert ax.get_title().startswith(f"{name}: {m.about()['family']}") and ax.get_yscale() == "log"
+        assert (np.sort(x) == lines["rows"][:, 0]).all()
+        at, beyond = lines["margin"][200:-1].T
+        assert beyond == pytest.approx(stats.norm.sf((at - m.loc) / m.scale) if kind in ("raw", "identity") else stats.norm.sf(m.transform(at, 1.0)), rel=1e-6)
+        assert ("atom" in lines) == bool(m.about().get("atoms")) and ("Pareto tail" in lines) == bool(m.about().get("pareto"))
+        if kind in ("gaussian", "log"): assert ax.get_xscale() == "log" and f"shape {m.about()['shape']:.2f}" in ax.get_title()
+    if kind == "gaussian":
+        atoms = [line for line in panels[1].get_lines() if line.get_label() == "atom"]
+        drops = [np.subtract(*line.get_ydata()) for line in atoms]
+        assert drops == pytest.approx(law.columns_[1].masses, abs=1e-6) and law.columns_[2].sf_u > 0
+    assert len(law.plot().axes[0].get_lines()) == 1                             # no rows, no points
+    plt.close("all")
