@@ -31,6 +31,11 @@ SMALL = dict(max_epochs=3, random_state=0, progress=False)
 WITHOUT_LIKELIHOOD = {"GAN", "WGANGP"}      # by name, so that no other model can drop out of a test unseen
 
 
+def small(kind, **more):
+    """An unfitted model of the kind that is soon fitted: where there are members, two, as more of them show nothing else."""
+    return kind(**SMALL | (dict(members=2) if "members" in kind().get_params() else {}) | more)
+
+
 def has_likelihood(model):
     return type(model).__name__ not in WITHOUT_LIKELIHOOD
 
@@ -55,7 +60,7 @@ def kind(request):
 
 @pytest.fixture(scope="session")
 def fitted(kind, tables):
-    return kind(**SMALL).fit(tables[0])
+    return small(kind).fit(tables[0])
 
 
 @pytest.fixture(scope="session")

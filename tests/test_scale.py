@@ -14,6 +14,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
+from conftest import small
 from genmod_nb import tables as tables_room
 from genmod_nb.data import simulate_losses
 from genmod_nb.engine import GRADIENTS
@@ -364,8 +365,7 @@ def long_table(tmp_path, monkeypatch):
 
 def test_large_tables_in_all_their_forms(kind, long_table):
     """A model is the same from memory, from a folder of parquet files, and from a memory-mapped array."""
-    small = dict(max_epochs=2, random_state=0, progress=False) | ({"members": 2} if hasattr(kind(), "members") else {})
-    fits = [kind(**small).fit(X) for X in long_table]
+    fits = [small(kind, max_epochs=2).fit(X) for X in long_table]
     a, b, c = (np.asarray(m.sample(50, random_state=0)) for m in fits)
     assert np.array_equal(a, b) and np.array_equal(a, c)
     assert list(fits[1].sample(1)) == list(long_table[0]) and isinstance(fits[2].sample(1), np.ndarray)
