@@ -208,8 +208,7 @@ SLOWEST = ["02_metrics", "05_wae", "03_vae", "10_evaluation", "00_data", "06_lar
 def execute_all(nbs):
     """Run every notebook, two at a time, the slowest first: both workers are busy until the end."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    place = {name: i for i, name in enumerate(SLOWEST)}
-    paths = sorted(nbs.glob("*.ipynb"), key=lambda p: (place.get(p.stem, len(place)), -p.stat().st_size))
+    paths = sorted(nbs.glob("*.ipynb"), key=lambda p: (SLOWEST.index(p.stem) if p.stem in SLOWEST else len(SLOWEST), -p.stat().st_size))
     with ProcessPoolExecutor(2) as pool, tqdm(total=len(paths), desc="notebooks", mininterval=0) as bar:
         for job in as_completed([pool.submit(execute, p) for p in paths]):
             name, seconds = job.result()
