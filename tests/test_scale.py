@@ -125,10 +125,10 @@ def test_other_backends(tables):
 @cluster
 def test_killed_workers(client, tables, tmp_path, full):
     """SIGKILL to a worker at random moments of a study: it completes, and nothing that was finished is done again."""
-    rng = np.random.default_rng(0)
+    rng, fits = np.random.default_rng(0), models(8 if full else 4)
     for kill in range(10 if full else 1):
         store, kept = Store(tmp_path / f"{kill}.db"), {}
-        moment, done = int(rng.integers(1, 60)), 0
+        moment, done = int(rng.integers(1, 0.75 * len(fits))), 0
         put = Store.put
 
         def counted(self, model, X):
@@ -142,8 +142,8 @@ def test_killed_workers(client, tables, tmp_path, full):
 
         with pytest.MonkeyPatch.context() as patch, joblib.parallel_config(backend="dask"):
             patch.setattr(Store, "put", counted)
-            fitted = fit_many(models(), tables[0], store=store, progress=False)
-        assert len(fitted) == len(store) == done == 80 and len(kept) == moment
+            fitted = fit_many(fits, tables[0], store=store, progress=False)
+        assert len(fitted) == len(store) == done == len(fits) and len(kept) == moment
         assert kept.items() <= rows_of(store).items()
         client.wait_for_workers(2, timeout=SOON)
 
@@ -180,14 +180,15 @@ from genmod_nb.many import fit_many
 from genmod_nb.store import Store
 many.TASK_S = 1e-9
 with joblib.parallel_config(backend="dask", scheduler_host={address!r}):
-    fit_many(models(), load_losses()[0], store=Store(sys.argv[1]), progress=False)
+    fit_many(models({n}), load_losses()[0], store=Store(sys.argv[1]), progress=False)
 """
 
 
 @cluster
 def test_killed_clients(client, tables, tmp_path, full):
     """SIGKILL to the client at random moments, and the same call again: what was finished stays, and is not done again."""
-    script = CLIENT.format(tests=os.path.dirname(__file__), address=client.scheduler.address)
+    n = 8 if full else 4
+    script = CLIENT.format(tests=os.path.dirname(__file__), address=client.scheduler.address, n=n)
     rng, store, kept, kills = np.random.default_rng(1), Store(tmp_path / "s.db"), {}, 0
     for kill in range(10 if full else 1):
         process = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.DEVNULL)
@@ -202,9 +203,9 @@ def test_killed_clients(client, tables, tmp_path, full):
         found = rows_of(store)
         assert kept.items() <= found.items()
         kept = found
-    assert kills and len(kept) < 80
+    assert kills and len(kept) < 10 * n
     subprocess.run([sys.executable, "-c", script, store.path], check=True, timeout=SOON)
-    assert kept.items() <= rows_of(store).items() and len(store) == 80
+    assert kept.items() <= rows_of(store).items() and len(store) == 10 * n
 
 
 def test_a_killed_scheduler(tmp_path, full):
@@ -219,7 +220,7 @@ def test_a_killed_scheduler(tmp_path, full):
         wait_until(file.exists)
         dask = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nworkers", "2", "--nthreads", "1", "--no-dashboard"]
         workers = subprocess.Popen(dask, stderr=subprocess.DEVNULL, start_new_session=True)
-        script = CLIENT.format(tests=os.path.dirname(__file__), address=json.loads(file.read_text())["address"])
+        script = CLIENT.format(tests=os.path.dirname(__file__), address=json.loads(file.read_text())["address"], n=8)
         client = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.PIPE, text=True)
         if kill:
             wait_until(lambda: len(store) > 2)
