@@ -46,7 +46,7 @@ test: $(STAMP) $(KATEX)
 
 faults: $(STAMP)
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup --full tests/test_many.py tests/test_scale.py tests/test_hostile.py \
-	  tests/test_margins.py tests/test_threads.py tests/test_reader.py
+	  tests/test_margins.py tests/test_threads.py tests/test_reader.py tests/test_gan.py tests/test_lars.py
 
 docs: $(STAMP) $(KATEX)
 	@# _proc/ is made anew: nbdev would take what it processed last time, though the reference depends on the modules too
