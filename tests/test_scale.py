@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from conftest import small
+from fits import models
 from genmod_nb import tables as tables_room
 from genmod_nb.data import simulate_losses
 from genmod_nb.engine import GRADIENTS
@@ -45,12 +46,6 @@ def client():
                 yield client
 
 
-def models(n=8, **arguments):
-    """n seeds of ten shapes, none of them worth more than a second."""
-    fixed = dict(max_epochs=20, compile=False, progress=False) | arguments
-    return [VAE(encoder=(4 + k,), decoder=(8,), random_state=s, **fixed) for k in range(10) for s in range(n)]
-
-
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
     monkeypatch.setattr("genmod_nb.many.TASK_S", 1e-9)
@@ -62,14 +57,14 @@ def rows_of(store):
 
 @cluster
 def test_a_study_on_a_cluster_has_the_same_rows(client, tables, tmp_path):
-    plan = [(dict(table="real", k=i // 2), model, *tables) for i, model in enumerate(models(2))]
+    plan = [(dict(table="real", k=i // 2), model, *tables) for i, model in enumerate(models(2)[:10])]
     here = run_study(plan, n_draws=16, n_jobs=2, progress=False)
     with joblib.parallel_config(backend="dask"):
         there = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
         again = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
     pd.testing.assert_frame_equal(here, there, check_exact=True)
     pd.testing.assert_frame_equal(here, again, check_exact=True)
-    assert len(Store(tmp_path / "s.db")) == 20
+    assert len(Store(tmp_path / "s.db")) == 10
 
 
 @cluster
@@ -173,7 +168,7 @@ def test_a_task_that_is_given_up(client, tables, tmp_path, monkeypatch):
 CLIENT = """
 import sys, joblib
 sys.path.insert(0, {tests!r})
-from test_scale import models
+from fits import models
 from genmod_nb import many
 from genmod_nb.data import load_losses
 from genmod_nb.many import fit_many
@@ -243,7 +238,7 @@ def wait_until(ready):
 
 WRITER = """
 import sys
-from test_scale import models
+from fits import models
 from genmod_nb.data import load_losses
 from genmod_nb.store import Store
 X, first, n = load_losses()[0], int(sys.argv[2]), int(sys.argv[3])
@@ -270,7 +265,7 @@ def test_many_processes_write_to_one_store(tables, tmp_path, full):
 
 FULL = """
 import resource, sys
-from test_scale import models
+from fits import models
 from genmod_nb.data import load_losses
 from genmod_nb.store import Store
 from genmod_nb.many import fit_many
