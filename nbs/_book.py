@@ -8,6 +8,7 @@ or `#| in-test: skip` for a claim that only the full size can keep. A directive 
 """
 import os
 import re
+import sys
 
 import seaborn as sns
 from IPython import get_ipython
@@ -29,5 +30,7 @@ def small(lines):
 
 
 sns.set_theme(style="whitegrid", context="notebook", rc={"figure.dpi": 110, "savefig.dpi": 110})
-if "IN_TEST" in os.environ and (shell := get_ipython()) and small not in shell.input_transformers_post:
+if "IN_TEST" in os.environ and (shell := get_ipython()):
     shell.input_transformers_post.append(small)
+    # nbdev_test runs one notebook after the other in a process, each in a shell of its own: the next one's import must come here again
+    shell.events.register("post_execute", lambda: sys.modules.pop(__name__, None))

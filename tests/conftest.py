@@ -8,9 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Tests patch functions; what they compile must not reach the user's own cache.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="genmod_nb-tests.")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# Tests patch functions; what they compile must not reach the user's own cache. All workers share one, made by the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="genmod_nb-tests.")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # A background job of a script ignores Ctrl-C, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,12 +23,22 @@ from hypothesis import settings
 from genmod_nb import ensemble
 from genmod_nb.cli import MODELS
 from genmod_nb.data import load_losses
+from genmod_nb.lars import LARS
 
 settings.register_profile("same", derandomize=True)     # every run tries the same examples
 settings.load_profile("same")
 
 SMALL = dict(max_epochs=3, random_state=0, progress=False)
 WITHOUT_LIKELIHOOD = {"GAN", "WGANGP"}      # by name, so that no other model can drop out of a test unseen
+
+
+# More members, or a larger network in the prior, show nothing else, and take most of the time of a short fit
+SMALLER = {"Ensemble": dict(members=2), "Density": dict(prior=LARS(n_proposals=64, hidden=(8,)))}
+
+
+def small(kind, **more):
+    """An unfitted model of the kind that is soon fitted."""
+    return kind(**SMALL | SMALLER.get(kind.__name__, {}) | more)
 
 
 def has_likelihood(model):
@@ -54,7 +65,7 @@ def kind(request):
 
 @pytest.fixture(scope="session")
 def fitted(kind, tables):
-    return kind(**SMALL).fit(tables[0])
+    return small(kind).fit(tables[0])
 
 
 @pytest.fixture(scope="session")

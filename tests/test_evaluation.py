@@ -48,6 +48,18 @@ DENSE = pytest.mark.parametrize("model", baselines()[1:5], ids=lambda m: type(m)
 SMALL = dict(max_epochs=3, progress=False)
 
 
+@pytest.fixture(scope="module")
+def once(tables):
+    """A baseline as it is after a fit, for tests that only read it: a vine takes a second and a half to fit."""
+    fits = {}
+
+    def of(model):
+        if type(model) not in fits:
+            fits[type(model)] = clone(model).fit(tables[0])
+        return fits[type(model)]
+    return of
+
+
 @parametrize_with_checks([m for m in baselines() if not isinstance(m, (Vine, External))])
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
@@ -72,8 +84,8 @@ def test_fit_returns_self_and_learns_only_underscored(model, tables):
 
 
 @EACH
-def test_same_seed_same_sample(model, tables):
-    first, again = clone(model).fit(tables[0]), clone(model).fit(tables[0])
+def test_same_seed_same_sample(model, once, tables):
+    first, again = once(model), clone(model).fit(tables[0])
     pd.testing.assert_frame_equal(first.sample(50, random_state=3), again.sample(50, random_state=3))
     assert not first.sample(50, random_state=3).equals(first.sample(50, random_state=4))
     assert not first.sample(50).equals(first.sample(50))
@@ -89,8 +101,8 @@ def test_global_state_is_left_alone(model, tables):
 
 
 @EACH
-def test_frame_in_frame_out_array_in_array_out(model, tables):
-    X = clone(model).fit(tables[0]).sample(11, random_state=0)
+def test_frame_in_frame_out_array_in_array_out(model, once, tables):
+    X = once(model).sample(11, random_state=0)
     A = clone(model).fit(tables[0].to_numpy()).sample(11, random_state=0)
     assert isinstance(X, pd.DataFrame) and list(X) == list(tables[0]) and X.shape == (11, 4)
     assert isinstance(A, np.ndarray) and A.dtype == np.float64
@@ -98,13 +110,13 @@ def test_frame_in_frame_out_array_in_array_out(model, tables):
 
 
 @EACH
-def test_support_of_the_data(model, tables):
-    X = clone(model).fit(tables[0]).sample(20_000, random_state=0)
+def test_support_of_the_data(model, once):
+    X = once(model).sample(20_000, random_state=0)
     assert np.isfinite(X).all(axis=None) and (X >= 0).all(axis=None)
 
 
 @EACH
-def test_bad_input(model, tables):
+def test_bad_input(model, once, tables):
     X = tables[0].copy()
     X.iloc[3, 1] = np.nan
     with pytest.raises(ValueError, match="f2.*NaN"):
@@ -115,7 +127,7 @@ def test_bad_input(model, tables):
         with pytest.raises(ValueError, match="[Nn]egative"):
             clone(model).fit(tables[0] - 1)
     with pytest.raises(ValueError, match="n_samples=0"):
-        clone(model).fit(tables[0]).sample(0)
+        once(model).sample(0)
 
 
 @EACH
@@ -138,9 +150,9 @@ def change(folder, change_config=None, **arrays):
 
 @KEPT
 @pytest.mark.parametrize("as_array", [False, True])
-def test_save_and_load(model, as_array, tables, tmp_path):
+def test_save_and_load(model, as_array, once, tables, tmp_path):
     train, test = (t.to_numpy() for t in tables) if as_array else tables
-    model = clone(model).fit(train)
+    model = clone(model).fit(train) if as_array else once(model)
     folder = model.save(tmp_path / "model")
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
     assert "genmod_nb." not in (folder / "config.json").read_text()
@@ -191,16 +203,16 @@ def test_load_only_what_it_is(tables, tmp_path):
 
 @KEPT
 @pytest.mark.parametrize("how", ["no config", "no weights", "truncated", "pickle", "not json", "list", "foreign", "import path", "future format"])
-def test_damaged_folder(model, how, tables, tmp_path):
-    folder = clone(model).fit(tables[0]).save(tmp_path / "model")
+def test_damaged_folder(model, how, once, tmp_path):
+    folder = once(model).save(tmp_path / "model")
     damage(folder, how)
     with pytest.raises(ValueError, match="model"):
         type(model).load(folder)
 
 
 @KEPT
-def test_damaged_arrays(model, tables, tmp_path):
-    model = clone(model).fit(tables[0])
+def test_damaged_arrays(model, once, tmp_path):
+    model = once(model)
     loc = "margins__0__" + ("loc" if model.margins == "identity" else "xi")
     laws = [f"law__{name}" for name in model._shapes if name != "vine"]
     for name in [loc, *laws]:
@@ -288,8 +300,8 @@ def vines():
 
 
 @pytest.fixture(scope="module")
-def vine(tables):
-    return Vine().fit(tables[0])
+def vine(once):
+    return once(Vine())
 
 
 @pytest.mark.parametrize("how", vines())
@@ -331,9 +343,9 @@ def test_bad_arguments(tables):
 
 
 @DENSE
-def test_scores(model, tables):
+def test_scores(model, once, tables):
     train, test = tables
-    model = clone(model).fit(train)
+    model = once(model)
     log_p = model.score_samples(test)
     assert log_p.shape == (len(test),) and np.isfinite(log_p).all()
     assert model.score(test) == pytest.approx(log_p.mean())
@@ -345,8 +357,8 @@ def test_scores(model, tables):
 
 
 @pytest.mark.parametrize("model", [Bootstrap(), External(Jitter())])
-def test_no_density(model, tables):
-    model = clone(model).fit(tables[0])
+def test_no_density(model, once, tables):
+    model = once(model)
     for name in ("score_samples", "score", "copula_score"):
         assert not hasattr(model, name)
     with pytest.raises(AttributeError, match=f"{type(model).__name__} has no likelihood"):
@@ -355,10 +367,10 @@ def test_no_density(model, tables):
 
 @DENSE
 @pytest.mark.parametrize("columns", [["f1", "f2"], ["f1", "f2", "f3", "f4"]])
-def test_density_integrates_to_one(model, columns, tables):
+def test_density_integrates_to_one(model, columns, once, tables):
     """Under half q, half an independent law, q over their average has mean 1 and is at most 2."""
     train = tables[0][columns]
-    q, p = clone(model).fit(train), Independent().fit(train)
+    q, p = clone(model).fit(train) if len(columns) < 4 else once(model), Independent().fit(train)
     x = pd.concat([q.sample(10_000, random_state=0), p.sample(10_000, random_state=1)])
     ratio = 2 * special.expit(q.score_samples(x) - p.score_samples(x))
     assert ratio.mean() == pytest.approx(1, abs=1e-9 + 4 * ratio.std() / np.sqrt(len(x)))
@@ -557,5 +569,5 @@ def test_a_mixture_is_the_same_in_every_process():
     """Also where k-means may use several threads, which would add up in an order of their own."""
     import os, subprocess, sys
     digests = {subprocess.run([sys.executable, "-c", MIXED], env=os.environ | dict(OMP_NUM_THREADS=n, MKL_NUM_THREADS=n), capture_output=True, text=True, check=True).stdout
-               for n in ("1", "2", "2", "4")}
+               for n in ("1", "4", "4")}
     assert len(digests) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import SMALL, has_likelihood
+from conftest import SMALL, has_likelihood, small
 from genmod_nb.cli import main
 from genmod_nb.tables import check_losses, read_losses
 from genmod_nb.metrics import anderson_darling, kendall_error, kendall_function, noise_floor, scorecard, tail_dependence, tail_error
@@ -304,7 +304,7 @@ def test_check_losses_names():
 
 def test_column_order_is_checked_for_names_that_are_numbers(kind):
     X = NUMBERED.set_axis(range(3), axis=1)
-    model = kind(**SMALL).fit(X)
+    model = small(kind).fit(X)
     assert list(model.sample(2)) == [0, 1, 2]
     if has_likelihood(model):
         with pytest.raises(ValueError, match="feature"):

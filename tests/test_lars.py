@@ -160,8 +160,9 @@ def test_a_member_of_a_stack_gets_what_it_would_get_alone(tables):
 
 
 @pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler")
-def test_compiled_steps_carry_the_state(tables):
-    for spec in (LARS(n_proposals=32, hidden=(8,)), Mixture(3), Vamp(3)):
+def test_compiled_steps_carry_the_state(tables, full):
+    """Compiling takes twenty seconds: here a prior with state, and one that is a mixture made by the encoder; with --full a plain mixture too."""
+    for spec in (LARS(n_proposals=32, hidden=(8,)), Vamp(3), *[Mixture(3)] * full):
         one, other = (VAE(prior=spec, random_state=0, compile=c, **SMALL).fit(tables[0]) for c in (True, False))
         assert one.path_ == "compiled" and other.path_ == "eager"
         assert one.history_.value.to_numpy() == pytest.approx(other.history_.value.to_numpy(), rel=1e-4)

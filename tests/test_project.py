@@ -3,6 +3,7 @@ import configparser
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -150,6 +151,17 @@ def test_readme_targets_exist():
     for command in commands:
         done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_ci_tests_every_cell_that_has_a_size_for_tests():
+    """The other notebooks' cells are the same in `make report`, which runs before."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lines = [l for l in script.splitlines() if l.startswith(("make ", "sized="))]
+    assert lines.index("make report") < len(lines) - 1 and lines[-1].startswith("make test ")
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(['make() { printf "%s\n" "$*"; }', *lines])], capture_output=True, text=True, cwd=ROOT)
+    *_, option, pattern = shlex.split(done.stdout.split("CELLS=")[1])
+    sized = {n.name for n in NOTEBOOKS if any("#| in-test: " in source for source in cells(n, "code"))}
+    assert option == "--file_re" and {n.name for n in NOTEBOOKS if re.search(pattern, n.name)} == sized and len(sized) < len(NOTEBOOKS)
 
 
 def test_every_block_is_of_a_kind_that_is_run():

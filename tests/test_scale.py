@@ -14,6 +14,8 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
+from conftest import small
+from fits import models
 from genmod_nb import tables as tables_room
 from genmod_nb.data import simulate_losses
 from genmod_nb.model import GenerativeModel
@@ -43,12 +45,6 @@ def client():
                 yield client
 
 
-def models(n=8, **arguments):
-    """n seeds of ten shapes, none of them worth more than a second."""
-    fixed = dict(max_epochs=20, compile=False, progress=False) | arguments
-    return [VAE(encoder=(4 + k,), decoder=(8,), random_state=s, **fixed) for k in range(10) for s in range(n)]
-
-
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
     monkeypatch.setattr("genmod_nb.many.TASK_S", 1e-9)
@@ -60,14 +56,14 @@ def rows_of(store):
 
 @cluster
 def test_a_study_on_a_cluster_has_the_same_rows(client, tables, tmp_path):
-    plan = [(dict(table="real", k=i // 2), model, *tables) for i, model in enumerate(models(2))]
+    plan = [(dict(table="real", k=i // 2), model, *tables) for i, model in enumerate(models(2)[:10])]
     here = run_study(plan, n_draws=16, n_jobs=2, progress=False)
     with joblib.parallel_config(backend="dask"):
         there = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
         again = run_study(plan, Store(tmp_path / "s.db"), n_draws=16, progress=False)
     pd.testing.assert_frame_equal(here, there, check_exact=True)
     pd.testing.assert_frame_equal(here, again, check_exact=True)
-    assert len(Store(tmp_path / "s.db")) == 20
+    assert len(Store(tmp_path / "s.db")) == 10
 
 
 @cluster
@@ -123,10 +119,10 @@ def test_other_backends(tables):
 @cluster
 def test_killed_workers(client, tables, tmp_path, full):
     """SIGKILL to a worker at random moments of a study: it completes, and nothing that was finished is done again."""
-    rng = np.random.default_rng(0)
+    rng, fits = np.random.default_rng(0), models(8 if full else 4)
     for kill in range(10 if full else 1):
         store, kept = Store(tmp_path / f"{kill}.db"), {}
-        moment, done = int(rng.integers(1, 60)), 0
+        moment, done = int(rng.integers(1, 0.75 * len(fits))), 0
         put = Store.put
 
         def counted(self, model, X):
@@ -140,8 +136,8 @@ def test_killed_workers(client, tables, tmp_path, full):
 
         with pytest.MonkeyPatch.context() as patch, joblib.parallel_config(backend="dask"):
             patch.setattr(Store, "put", counted)
-            fitted = fit_many(models(), tables[0], store=store, progress=False)
-        assert len(fitted) == len(store) == done == 80 and len(kept) == moment
+            fitted = fit_many(fits, tables[0], store=store, progress=False)
+        assert len(fitted) == len(store) == done == len(fits) and len(kept) == moment
         assert kept.items() <= rows_of(store).items()
         client.wait_for_workers(2, timeout=SOON)
 
@@ -171,21 +167,22 @@ def test_a_task_that_is_given_up(client, tables, tmp_path, monkeypatch):
 CLIENT = """
 import sys, joblib
 sys.path.insert(0, {tests!r})
-from test_scale import models
+from fits import models
 from genmod_nb import many
 from genmod_nb.data import load_losses
 from genmod_nb.many import fit_many
 from genmod_nb.store import Store
 many.TASK_S = 1e-9
 with joblib.parallel_config(backend="dask", scheduler_host={address!r}):
-    fit_many(models(), load_losses()[0], store=Store(sys.argv[1]), progress=False)
+    fit_many(models({n}), load_losses()[0], store=Store(sys.argv[1]), progress=False)
 """
 
 
 @cluster
 def test_killed_clients(client, tables, tmp_path, full):
     """SIGKILL to the client at random moments, and the same call again: what was finished stays, and is not done again."""
-    script = CLIENT.format(tests=os.path.dirname(__file__), address=client.scheduler.address)
+    n = 8 if full else 4
+    script = CLIENT.format(tests=os.path.dirname(__file__), address=client.scheduler.address, n=n)
     rng, store, kept, kills = np.random.default_rng(1), Store(tmp_path / "s.db"), {}, 0
     for kill in range(10 if full else 1):
         process = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.DEVNULL)
@@ -200,9 +197,9 @@ def test_killed_clients(client, tables, tmp_path, full):
         found = rows_of(store)
         assert kept.items() <= found.items()
         kept = found
-    assert kills and len(kept) < 80
+    assert kills and len(kept) < 10 * n
     subprocess.run([sys.executable, "-c", script, store.path], check=True, timeout=SOON)
-    assert kept.items() <= rows_of(store).items() and len(store) == 80
+    assert kept.items() <= rows_of(store).items() and len(store) == 10 * n
 
 
 def test_a_killed_scheduler(tmp_path, full):
@@ -217,7 +214,7 @@ def test_a_killed_scheduler(tmp_path, full):
         wait_until(file.exists)
         dask = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nworkers", "2", "--nthreads", "1", "--no-dashboard"]
         workers = subprocess.Popen(dask, stderr=subprocess.DEVNULL, start_new_session=True)
-        script = CLIENT.format(tests=os.path.dirname(__file__), address=json.loads(file.read_text())["address"])
+        script = CLIENT.format(tests=os.path.dirname(__file__), address=json.loads(file.read_text())["address"], n=8)
         client = subprocess.Popen([sys.executable, "-c", script, store.path], stderr=subprocess.PIPE, text=True)
         if kill:
             wait_until(lambda: len(store) > 2)
@@ -240,7 +237,7 @@ def wait_until(ready):
 
 WRITER = """
 import sys
-from test_scale import models
+from fits import models
 from genmod_nb.data import load_losses
 from genmod_nb.store import Store
 X, first, n = load_losses()[0], int(sys.argv[2]), int(sys.argv[3])
@@ -267,7 +264,7 @@ def test_many_processes_write_to_one_store(tables, tmp_path, full):
 
 FULL = """
 import resource, sys
-from test_scale import models
+from fits import models
 from genmod_nb.data import load_losses
 from genmod_nb.store import Store
 from genmod_nb.many import fit_many
@@ -363,8 +360,7 @@ def long_table(tmp_path, monkeypatch):
 
 def test_large_tables_in_all_their_forms(kind, long_table):
     """A model is the same from memory, from a folder of parquet files, and from a memory-mapped array."""
-    small = dict(max_epochs=2, random_state=0, progress=False) | ({"members": 2} if hasattr(kind(), "members") else {})
-    fits = [kind(**small).fit(X) for X in long_table]
+    fits = [small(kind, max_epochs=2).fit(X) for X in long_table]
     a, b, c = (np.asarray(m.sample(50, random_state=0)) for m in fits)
     assert np.array_equal(a, b) and np.array_equal(a, c)
     assert list(fits[1].sample(1)) == list(long_table[0]) and isinstance(fits[2].sample(1), np.ndarray)

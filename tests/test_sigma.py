@@ -212,7 +212,7 @@ def test_a_killed_study_goes_on(tables, tmp_path):
     code = "import sys; from genmod_nb.cli import main; sys.exit(main())"
     tables[0].head(200).to_csv(tmp_path / "mine.csv")
     command = [sys.executable, "-c", code, "study", "sigma", "--out", str(tmp_path), "--data", str(tmp_path / "mine.csv"),
-               "--seeds", "2", "--epochs", "60", "--jobs", "1", "--quiet"]
+               "--seeds", "2", "--epochs", "20", "--jobs", "1", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True)
     count = lambda: len(Store(tmp_path / "fits.db").table()) if (tmp_path / "fits.db").exists() else 0
     while process.poll() is None and not count():

@@ -1,4 +1,5 @@
 """The offline edition, built from the stored outputs: complete, resolved, and without a request to anywhere."""
+import ast
 import json
 import os
 import re
@@ -227,3 +228,8 @@ def test_renderer_is_small():
     files = [*(ROOT / "nbs" / "_offline").iterdir()]
     assert sorted(f.name for f in files if f.is_file()) == ["chapters.py", "render.py", "site.js", "style.css", "template.html"]
     assert all(len(f.read_text().splitlines()) <= 250 for f in files if f.is_file())
+
+
+def test_the_slowest_notebooks_exist():
+    names = ast.literal_eval(re.search(r"^SLOWEST = (\[.+\])$", (ROOT / "nbs" / "_offline" / "render.py").read_text(encoding="utf-8"), flags=re.M)[1])
+    assert len(names) >= 10 and set(names) <= {p.stem for p in (ROOT / "nbs").glob("*.ipynb")}

@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KernelDensity
 
-from conftest import SMALL
+from conftest import SMALL, small
 from test_contract import diverging
 from genmod_nb import engine, surroundings
 from genmod_nb.compiled import _own_folder
@@ -40,7 +40,7 @@ from genmod_nb.model import GenerativeModel
 from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
-FITS = {name: kind(**SMALL, compile=False, **dict(members=2) if name == "ensemble" else {}) for name, kind in MODELS.items()}
+FITS = {name: small(kind, compile=False) for name, kind in MODELS.items()}
 FITS |= {"lars": VAE(prior=LARS(hidden=(8,)), **SMALL, compile=False), "vine": Vine(), "bootstrap": Bootstrap(),
          "copula": GaussianCopula(), "mixture": GaussianMixture(random_state=0), "external": External(KernelDensity(bandwidth=0.01))}
 
@@ -287,7 +287,7 @@ time.sleep(1)
 @pytest.mark.parametrize("code", ENDS.values(), ids=list(ENDS))
 def test_daemon_threads_at_the_end_of_the_process(code, full):
     """The interpreter waits for none of them; one that is inside PyTorch then would abort the process."""
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(10 if full else 2)]
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(10 if full else 1)]
     assert [(r.returncode, r.stderr) for r in runs] == [(0, "")] * len(runs)
 
 
@@ -379,22 +379,33 @@ SURROUNDINGS = {
     "warnings": warnings_as_errors}
 
 
-@pytest.mark.parametrize("around", SURROUNDINGS)
-@pytest.mark.parametrize("name", ["vae", "wae", "gan", "density", "lars", "ensemble", "vine", "mixture"])
-def test_surroundings_change_nothing(tables, tmp_path, around, name):
-    few = tables[1].head(10)
+@pytest.fixture(scope="module")
+def everything(tables, tmp_path_factory):
+    """What a fit of a name gives: draws, scores, and draws of the model that was saved and loaded."""
+    folder, few = tmp_path_factory.mktemp("models"), tables[1].head(10)
 
-    def everything():
+    def fit(name):
         model = clone(FITS[name]).fit(tables[0])
         found = [drawn(model), model.score_samples(few) if hasattr(model, "score_samples") and name != "gan" else 0]
         if name in MODELS:
-            found.append(drawn(type(model).load(model.save(tmp_path / f"{name}"))))
+            found.append(drawn(type(model).load(model.save(folder / name))))
         return found
-    want = everything()
+    return fit
+
+
+@pytest.fixture(scope="module", params=["vae", "wae", "gan", "density", "lars", "ensemble", "vine", "mixture"])
+def undisturbed(request, everything):
+    """A name, and what it gives in surroundings that nobody has changed."""
+    return request.param, everything(request.param)
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS)
+def test_surroundings_change_nothing(undisturbed, everything, around):
+    name, want = undisturbed
     before = torch.is_grad_enabled(), torch.get_num_threads(), torch.default_generator.get_state()
     with SURROUNDINGS[around]():
         within = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), np.geterr(), torch.get_default_device()
-        got = everything()
+        got = everything(name)
         assert within == (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), np.geterr(), torch.get_default_device())
     assert all(np.array_equal(a, b) for a, b in zip(want, got))
     assert before[:2] == (torch.is_grad_enabled(), torch.get_num_threads()) and torch.equal(before[2], torch.default_generator.get_state())

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from chapters import chapter_markdown, headings, number_labels, resolve, text_of
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+CITED = re.compile(r"(?<![\w`])@([a-z]+\d{4})")
 
 
 # ------------------------------------------------------------------ pages
@@ -46,8 +47,8 @@ def read_book(book, processed, docs):
 
 def to_html(text, number, math, bibliography, description):
     """A chapter's markdown as an HTML fragment; everything wide in a box of its own that scrolls, a short formula or name on one line."""
-    args = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true", math, "--wrap=none"]
-    args += [f"--lua-filter={bibliography.parent / 'description.lua'}"]
+    citations = ["--citeproc", f"--bibliography={bibliography}", "--metadata=link-citations:true"]
+    args = [*citations * bool(CITED.search(text)), math, "--wrap=none", f"--lua-filter={bibliography.parent / 'description.lua'}"]
     if description:     # as front matter, so that it is markdown
         text = f"---\n{yaml.safe_dump({'description': description}, allow_unicode=True)}---\n\n{text}"
     if number:
@@ -157,8 +158,9 @@ def render(processed, docs):
             if label in labels:
                 raise SystemExit(f"{p['name']}: the label {label} is used twice")
             labels[label] = target
-    cited = sorted({k for p in pages for k in re.findall(r"(?<![\w`])@([a-z]+\d{4})", p["text"])})
-    for p in tqdm(pages, desc="pages", disable=None):
+    cited = sorted({k for p in pages for k in CITED.findall(p["text"])})
+
+    def complete(p):
         text = resolve(p["text"], labels, p["name"])
         if "{#refs}" in text:     # the list of references is that of the whole book
             text = f"---\nnocite: |\n  {', '.join('@' + k for k in cited)}\n---\n\n{text}"
@@ -168,6 +170,8 @@ def render(processed, docs):
             fragment = re.sub(r'href="#(ref-[\w-]+)"', r'href="references.html#\1"', fragment)
         p["html"], p["sections"] = fragment, Sections(fragment).found
         p["title"] = p["sections"][0]["title"]
+    with ThreadPoolExecutor(2) as pool:     # of pandoc
+        list(tqdm(pool.map(complete, pages), total=len(pages), desc="pages", disable=None))
     template = Template((HERE / "template.html").read_text(encoding="utf-8"))
     around = [None, *pages, None]
     for before, p, after in zip(around, pages, around[2:]):
@@ -197,10 +201,14 @@ def execute(path):
     return path.name, time.time() - start
 
 
+# Those that take longest, by their seconds, which every run prints; the others follow by size.
+SLOWEST = ["02_metrics", "05_wae", "03_vae", "10_evaluation", "00_data", "06_lars", "own_table", "07_gan", "04_sigma", "index", "28_scale", "08_ensemble"]
+
+
 def execute_all(nbs):
-    """Run every notebook, two at a time, the slowest first."""
+    """Run every notebook, two at a time, the slowest first: both workers are busy until the end."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    paths = sorted(nbs.glob("*.ipynb"), key=lambda p: p.stat().st_size, reverse=True)
+    paths = sorted(nbs.glob("*.ipynb"), key=lambda p: (SLOWEST.index(p.stem) if p.stem in SLOWEST else len(SLOWEST), -p.stat().st_size))
     with ProcessPoolExecutor(2) as pool, tqdm(total=len(paths), desc="notebooks", mininterval=0) as bar:
         for job in as_completed([pool.submit(execute, p) for p in paths]):
             name, seconds = job.result()
