@@ -29,7 +29,8 @@ from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores,
 from .surroundings import seed_from, shielded, steady, surroundings
 from .seam import GenerativeModule
 from .compiled import choose_path, step_ms
-from .engine import DECAY, Member, train_members
+from .engine import DECAY, train_members
+from .member import Member, failure_of, history_of
 from .files import load_model, save_model
 from .store import Checkpoint, fit_key
 
@@ -159,6 +160,7 @@ def _held(self: GenerativeModel, n):
     m = min(max(int(round(self.validation_fraction * n)), 1), HELD)
     return m, -(-512 // m)
 
+# %% ../nbs/23_model.ipynb #a7c31e56
 @patch
 def _batch(self: GenerativeModel, n):
     "(rows of a batch, full batches in an epoch) on a table of n rows"
@@ -181,6 +183,7 @@ def _cost(self: GenerativeModel, n, d):
     with torch.random.fork_rng(devices=[]): module = self.build(d)
     return step_ms(module, self._batch(n)[0], d, self.scalars())
 
+# %% ../nbs/23_model.ipynb #a7c31e57
 @patch
 def _path(self: GenerativeModel, n, cost):
     "How a fit on n rows is trained, and why"
@@ -221,26 +224,6 @@ def _prepare(self: GenerativeModel, X, laws=None):
     return Member(self.module_, Z, rows, valid, self.scalars(), rng, self.batch_size,
                   self.max_epochs, self.patience, self.lr_decay, control=self.control())
 
-# %% ../nbs/23_model.ipynb #11570001
-def _history_of(member):
-    "The record of a member as a tidy table"
-    splits = ["train", "validation"] if len(member.valid) else ["train"]
-    labels = [(split, term) for split in splits for term in member.names]
-    if member.control is not None: labels += [("schedule", t) for t in member.control.names]
-    epoch = np.repeat(np.arange(1, member.epoch + 1), len(labels))
-    split, term = (list(column) * member.epoch for column in zip(*labels))
-    return pd.DataFrame(dict(epoch=epoch, step=epoch * member.rounds, split=split, term=term,
-                             value=np.ravel(member.record)))
-
-# %% ../nbs/23_model.ipynb #11570003
-def _failure_of(member):
-    "What stopped a member, and what would help, in one line; nothing if nothing did"
-    if not member.failure: return ""
-    step, term = member.failure
-    numbers = ", ".join(f"{k}={v:g}" for k, v in member.scalars.items())
-    advice = "lower lr" if step > 1 else "the scores are too large, or sigma is too small"
-    return f"'{term}' is not finite at step {step} ({numbers}); {advice}"
-
 # %% ../nbs/23_model.ipynb #cd1f29d4
 @patch
 def _learn(self: GenerativeModel, member, path):
@@ -249,7 +232,7 @@ def _learn(self: GenerativeModel, member, path):
     if not member.failure:
         with torch.no_grad(), steady(self.seed_) as rng:
             self.state_ = self.module_.conclude(member.state, rng)
-    self.history_, self.failure_ = _history_of(member), _failure_of(member)
+    self.history_, self.failure_ = history_of(member), failure_of(member)
     return self
 
 # %% ../nbs/23_model.ipynb #110c83a5
@@ -272,8 +255,7 @@ def _train(self: GenerativeModel, X, checkpoint):
     member = self._prepare(X)
     warn_of_table(X)
     place = None if checkpoint is None else Checkpoint(checkpoint, fit_key(self, X, "checkpoint"))
-    n, d = member.table.shape
-    path, why = self._path(n, self._cost(n, d))
+    path, why = self._path(len(member.table), self._cost(*member.table.shape))
     if place and place.about: path, why = place.about["path"], "as the checkpoint says"
     stopping = "early stopping" if len(member.valid) else "no early stopping"
     self._say(f"{len(member.train)} training rows, batches of {self.batch_size}, {stopping}, "
