@@ -15,7 +15,8 @@ from genmod_nb.cli import MODELS
 from genmod_nb.compiled import Compiled, _cache_folder, _own_folder, choose_path, compiled_file, cpp_compiler
 from genmod_nb.surroundings import steady
 from genmod_nb.seam import GenerativeModule, Player
-from genmod_nb.engine import Member, train_members
+from genmod_nb.engine import train_members
+from genmod_nb.member import Member
 from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 

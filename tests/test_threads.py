@@ -24,7 +24,8 @@ from conftest import SMALL, small
 from test_contract import diverging
 from genmod_nb import engine, surroundings
 from genmod_nb.compiled import _own_folder
-from genmod_nb.engine import Member, run_epoch, train_members
+from genmod_nb.engine import run_epoch, train_members
+from genmod_nb.member import Member
 from genmod_nb.many import _fit_each
 from genmod_nb.seam import GenerativeModule, Player
 from genmod_nb.surroundings import steady
