@@ -193,20 +193,32 @@ def _addmm(c, a, b, beta=1, alpha=1):
 
 _WRITTEN_OUT = {torch.ops.aten.mm.default: _mm, torch.ops.aten.addmm.default: _addmm}
 
+# %% ../nbs/22_compiled.ipynb #0be2d002
+def _check_open(graph, leaf):
+    "Raise `ValueError` if tracing has fixed the first dimension of an input"
+    rows = list(graph.graph.nodes)[leaf].meta["val"].shape[0]
+    if not isinstance(rows, int) and rows.node.maybe_as_int() is None: return
+    raise ValueError("this model cannot be compiled for any number of rows: write x.shape[0] for "
+                     "len(x) in its terms, or set compile=False")
+
 # %% ../nbs/22_compiled.ipynb #8feba825
 def traced(
-    f,          # a function of trees of tensors that returns the same
-    mode="real", # "real": for the shapes that it is first called with; "symbolic": for any
+    f,         # a function of trees of tensors that returns the same
+    open=None, # which of its arguments has an open number of rows; None leaves every size as it is
 ): # the function, made of plain operations
-    "Return a function with its derivatives written out, when it is first called"
+    """Return a function with its derivatives written out, when it is first called.
+
+    Raises `ValueError`, then, if the function fixes the number of rows."""
     graphs = []
     def run(*args):
         leaves, spec = tree_flatten(args)
         if not graphs:
             from torch.fx.experimental.proxy_tensor import make_fx
             flat = lambda *leaves: f(*tree_unflatten(leaves, spec))
+            mode = "real" if open is None else "symbolic"
             make = make_fx(flat, decomposition_table=_WRITTEN_OUT, tracing_mode=mode)
             graphs.append(make(*leaves))
+            if open is not None: _check_open(graphs[0], len(tree_flatten(args[:open])[0]))
         return graphs[0](*leaves)
     return run
 

@@ -119,7 +119,7 @@ def make_check(
     def check(place, x, noise, scalars):
         given = x, noise, scalars, place[-1], True
         return functional_call(module, _named(layouts, place[0]), given)[0]
-    return traced(check, "symbolic") if path == "compiled" else check
+    return traced(check, open=1) if path == "compiled" else check
 
 # %% ../nbs/21_engine.ipynb #7861870f
 def _turn(step, player, k):

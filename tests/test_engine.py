@@ -120,6 +120,16 @@ def test_a_path_is_a_matter_of_the_work_alone(tables):
     assert [VAE(max_epochs=n)._path(720, plain)[0] for n in (1, 400)] == ["eager", "compiled" if cpp_compiler() else "eager"]
 
 
+def test_code_that_fixes_the_number_of_rows_is_refused(tables):
+    """What was compiled for one number of validation rows would be wrong for another."""
+    if cpp_compiler() is None:
+        pytest.skip("no C++ compiler")
+    count = lambda prior, mu, log_s, z, context: ((mu ** 2).sum() / len(mu), context.state)
+    with pytest.raises(ValueError, match="write x.shape.0. for len"):
+        VAE(encoder=(4,), decoder=(4,), divergence=count, compile=True, max_epochs=1, random_state=0, progress=False).fit(tables[0])
+    VAE(encoder=(4,), decoder=(4,), divergence=count, compile=False, max_epochs=1, random_state=0, progress=False).fit(tables[0])
+
+
 def test_without_a_compiler_fits_are_interpreted(tables, monkeypatch):
     monkeypatch.setattr(rooms_of_compiled, "cpp_compiler", lambda: None)
     rooms_of_compiled._warn_of_no_compiler.cache_clear()

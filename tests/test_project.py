@@ -81,6 +81,7 @@ def test_notebook_form(notebook):
             assert len(source.splitlines()) <= 40, source.splitlines()[1]
         assert all(len(l) <= 100 for l in source.splitlines() if not l.startswith("#|")), source[:80]
         assert not re.search(r"\b(TO[D]O|FIX[M]E)\b", source)
+        assert "expect_fail(lambda" not in source, "a context manager that is never entered tests nothing"
     labels = re.findall(r"#\| label: ([\w-]+)", "\n".join(cells(notebook, "code")))
     assert len(labels) == len(set(labels))
 
