@@ -67,7 +67,8 @@ def step_ms(
         own = [p for k, p in module.named_parameters() if k.startswith(player.prefix)]
         with _Count() as count, torch.enable_grad():
             terms, _ = module(x, module.noise(batch_size, rng), numbers, module.initial_state())
-            torch.autograd.grad(terms[player.loss], own, allow_unused=True)
+            loss = terms[player.loss]       # without a gradient, the engine will refuse it
+            if loss.requires_grad: torch.autograd.grad(loss, own, allow_unused=True)
         share = player.steps / sum(p.steps for p in module.players)
         for path, ms in OPERATION_MS.items():
             steps[path] += share * (count.calls * ms + count.flops / GFLOPS / 1e6)

@@ -428,6 +428,19 @@ def test_a_model_fitted_under_inference_learns(tables):
     assert loss.iloc[-1] < loss.iloc[0] - 0.1
 
 
+def test_what_a_step_costs_is_counted_alone(tables):
+    """The module that is counted is built inside, one thread at a time: the random numbers of others are not touched."""
+    model, state = VAE(**SMALL), torch.default_generator.get_state()
+    with steady(3):
+        inside, counted = torch.default_generator.get_state(), []
+        thread = threading.Thread(target=lambda: counted.append(model._cost(720, 4)))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and not counted and torch.equal(torch.default_generator.get_state(), inside)
+    thread.join()
+    assert counted and torch.equal(torch.default_generator.get_state(), state)
+
+
 def test_a_loss_without_gradient_is_an_error(tables):
     class Blind(GenerativeModule):
         def __init__(self):
@@ -565,9 +578,9 @@ def test_readings_of_weights_are_the_same_in_any_surroundings(tables, around):
 
 @pytest.mark.parametrize("name", ["ensemble", "vae"])
 def test_an_interruption_waits_for_the_end_of_the_step(tables, monkeypatch, name):
-    """Ctrl-C as PyTorch enters a vmap, or as the weights are swapped: the earlier fit is whole, and the next one can be made."""
+    """Ctrl-C as the weights are swapped: the earlier fit is whole, and the next one can be made."""
     model = clone(FITS[name]).fit(tables[0])
-    before, place = facts(model), {"ensemble": (torch._functorch.vmap, "_vmap_increment_nesting"), "vae": (engine, "functional_call")}[name]
+    before, place = facts(model), (engine, "functional_call")
     original, calls = getattr(*place), []
 
     def press(*given, **named):
