@@ -95,7 +95,7 @@ def choose_path(
 
 # %% ../nbs/22_compiled.ipynb #5657154e
 class Shape(NamedTuple):
-    "What the members of a stack share, and what compiled functions are made for"
+    "What compiled functions are made for; members of one shape can share them"
     text: str       # sizes and settings
     code: tuple     # the classes and functions that the module runs
 
@@ -106,7 +106,7 @@ def shape_of(
     batch_size, # rows in a batch
     scalars,    # the member's numbers, of which the names count
     device,     # where it is trained
-) -> Shape: # equal for members that can share a stack
+) -> Shape: # equal for members that the same functions serve
     """Return the shape of members on tables with as many columns.
 
     Raises `TypeError` on a module that keeps more than numbers, texts and functions."""
@@ -302,7 +302,7 @@ def _compile(f, args, loose, file):
     "Trace, compile, and put the file where it belongs when it is complete"
     import torch._inductor
     begun = time.monotonic()
-    print("genmod_nb: compiling this kind of model, once on this machine (about ten seconds)",
+    print("genmod_nb: compiling this kind of model, once on this machine (ten seconds or more)",
           file=sys.stderr)
     class Rounds(nn.Module):
         def forward(self, *args): return f(*args)

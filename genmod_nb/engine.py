@@ -16,7 +16,6 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.utils._pytree import tree_map
 from .surroundings import between_steps
-from .seam import GenerativeModule
 from .compiled import Compiled, compiled_file, scan, traced
 from .member import note_epoch
 
