@@ -8,7 +8,7 @@ __all__ = ['HELD', 'GenerativeModel', 'usable_device', 'checked_summary']
 # %% ../nbs/23_model.ipynb #0e862d06
 #| code-fold: true
 #| code-summary: "Imports"
-import copy, sys, warnings
+import copy, sys
 from numbers import Integral, Real
 from pathlib import Path
 from fastcore.basics import patch
@@ -30,7 +30,7 @@ from .surroundings import seed_from, shielded, steady, surroundings
 from .seam import GenerativeModule
 from .compiled import choose_path, step_ms
 from .engine import DECAY, train_members
-from .member import Member, failure_of, history_of
+from .member import Member, batches_of, failure_of, history_of
 from .files import load_model, save_model
 from .store import Checkpoint, fit_key
 
@@ -164,8 +164,7 @@ def _held(self: GenerativeModel, n):
 @patch
 def _batch(self: GenerativeModel, n):
     "(rows of a batch, full batches in an epoch) on a table of n rows"
-    train = n - self._held(n)[0]
-    return min(self.batch_size, train), max(train // self.batch_size, 1)
+    return batches_of(self.batch_size, n - self._held(n)[0])
 
 # %% ../nbs/23_model.ipynb #6eb2603d
 def usable_device(
