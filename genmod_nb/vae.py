@@ -294,7 +294,7 @@ def log_weights(self: VAEModule,
     return log_p - normal_log_prob(z, mu, log_s).sum(-1)
 
 # %% ../nbs/03_vae.ipynb #f48270e6
-POOL, SHARE = 4096, 0.1    # draws from the prior, and how much they weigh against q
+POOL, SHARE = 8, 0.1    # draws from the prior for one from q, and what they weigh against it
 
 @patch
 def log_prob(self: VAEModule,
@@ -311,9 +311,9 @@ def log_prob(self: VAEModule,
         mixed = torch.logaddexp(log_q, log_p + math.log(SHARE))
         return (log_x + log_p - mixed).logsumexp(0) - math.log(len(z))
     own = average(reparameterise(mu, log_s, shifted_normals(x, n_draws, self.latent_dim, rng)))
-    pool = self.prior.sample(POOL, rng, context).to(x)[:, None]
-    far = torch.stack([average(z) for z in pool.split(128)])
-    return torch.logaddexp(own, far.logsumexp(0) - math.log(len(far) / SHARE))
+    pool = self.prior.sample(POOL * n_draws, rng, context).to(x)[:, None]
+    far = torch.stack([average(z) for z in pool.split(n_draws)]).logsumexp(0)
+    return torch.logaddexp(own, far + math.log(SHARE / POOL))
 
 # %% ../nbs/03_vae.ipynb #c4d987bf
 @patch
