@@ -57,7 +57,6 @@ def _score(margin, x, what):
         + ("infinity" if ends[1] == np.finfo(float).max else f"{ends[1]:g}")
     raise ValueError(f"{what}: the model holds this value impossible{within}")
 
-@np.errstate(all="ignore")
 def _interval(margin, ends, what):
     "Both ends as numbers, if anything can lie between them"
     try: low, high = ends
@@ -66,9 +65,8 @@ def _interval(margin, ends, what):
     low = -np.inf if low is None else _number(low, what)
     high = np.inf if high is None else _number(high, what)
     if not low <= high: raise ValueError(f"{what}: the interval is empty")
-    above = np.isfinite(low) and margin.levels(np.array([low]), 0.0)[1][0] == -np.inf
-    below = np.isfinite(high) and margin.levels(np.array([high]), 1.0)[0][0] <= 0
-    if above or below: raise ValueError(f"{what}: the model holds this interval impossible")
+    least, most = getattr(margin, "lower", -np.inf), getattr(margin, "upper", np.inf)
+    if low > most or high < least: raise ValueError(f"{what}: the model holds this interval impossible")
     return low, high
 
 # %% ../nbs/54_given.ipynb #gvd09cb5
