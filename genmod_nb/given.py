@@ -40,6 +40,7 @@ def _by_column(asked, names, what):
         raise ValueError(f"{what}: there is no column {odd[0]!r} in {list(names)}")
     return dict(sorted((own[str(c)], v) for c, v in asked.items()))
 
+# %% ../nbs/54_given.ipynb #gvfadz25
 def _number(value, what):
     "A real number"
     if isinstance(value, Real) and not isinstance(value, bool) and value == value:
@@ -57,6 +58,7 @@ def _score(margin, x, what):
         + ("infinity" if ends[1] == np.finfo(float).max else f"{ends[1]:g}")
     raise ValueError(f"{what}: the model holds this value impossible{within}")
 
+# %% ../nbs/54_given.ipynb #gve89z34
 def _interval(margin, ends, what):
     "Both ends as numbers, if anything can lie between them"
     try: low, high = ends
@@ -226,6 +228,7 @@ def _draw_at(model, n, conditions, rng):
     for j, x in conditions.values.items(): X[:, j] = x
     return X, which
 
+# %% ../nbs/54_given.ipynb #gvebcz24
 def _inside(X, between):
     "Which rows lie within all intervals"
     tests = [(low <= X[:, j]) & (X[:, j] <= high) for j, (low, high) in between.items()]

@@ -114,21 +114,26 @@ class Noise(nn.Module):
     ): # scores, shape (n, d)
         "Return one draw for each row"
         raise NotImplementedError
-    def log_prob_at(self,
-        x,       # scores of some of the features, shape (k,)
-        columns, # which features these are
-        h, mean, log_sigma, # as in `log_prob`, of n rows
-    ): # shape (n,), in nats
-        "Return the log-density of some of the features in each row"
-        raise NotImplementedError
-    def draw_given(self,
-        x, columns, h, mean, log_sigma, # as in `log_prob_at`
-        rng, # seeds the draws
-    ): # scores, shape (n, d)
-        "Return one draw for each row, some of whose features are given; independent ones, as here"
-        rows = self.draw(h, mean, log_sigma, rng)
-        rows[:, columns] = x
-        return rows
+
+# %% ../nbs/38_likelihoods.ipynb #6751fz35
+@patch
+def log_prob_at(self: Noise,
+    x,       # scores of some of the features, shape (k,)
+    columns, # which features these are
+    h, mean, log_sigma, # as in `log_prob`, of n rows
+): # shape (n,), in nats
+    "Return the log-density of some of the features in each row"
+    raise NotImplementedError
+
+@patch
+def draw_given(self: Noise,
+    x, columns, h, mean, log_sigma, # as in `log_prob_at`
+    rng, # seeds the draws
+): # scores, shape (n, d)
+    "Return one draw for each row, some of whose features are given; independent ones, as here"
+    rows = self.draw(h, mean, log_sigma, rng)
+    rows[:, columns] = x
+    return rows
 
 # %% ../nbs/38_likelihoods.ipynb #bb286c9d
 class NormalNoise(Noise):

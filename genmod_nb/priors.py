@@ -208,13 +208,16 @@ class MixturePrior(Prior):
         return mu[which] + log_s[which].exp() * eps
     def sample(self, n, rng, context):
         return self._drawn(*(v.cpu() for v in self.parts(context)), n, rng)
-    def sample_given(self, n, at, rng, context):
-        (log_w, mu, log_s), columns = (v.cpu() for v in self.parts(context)), list(at)
-        x = torch.tensor(list(at.values()), dtype=mu.dtype)
-        log_w = log_w + normal_log_prob(x, mu[:, columns], log_s[:, columns]).sum(-1)
-        z = self._drawn(log_w.log_softmax(0), mu, log_s, n, rng)
-        z[:, columns] = x
-        return z
+
+# %% ../nbs/39_priors.ipynb #9f1e5z42
+@patch
+def sample_given(self: MixturePrior, n, at, rng, context):
+    (log_w, mu, log_s), columns = (v.cpu() for v in self.parts(context)), list(at)
+    x = torch.tensor(list(at.values()), dtype=mu.dtype)
+    log_w = log_w + normal_log_prob(x, mu[:, columns], log_s[:, columns]).sum(-1)
+    z = self._drawn(log_w.log_softmax(0), mu, log_s, n, rng)
+    z[:, columns] = x
+    return z
 
 # %% ../nbs/39_priors.ipynb #2a783273
 class VampPrior(MixturePrior):
