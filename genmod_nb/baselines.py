@@ -278,7 +278,8 @@ def _draw_given(self: Truth, n, at, rng):
     X = np.zeros((1, 4))
     X[0, c] = list(at.values())
     if (X < 0).any(): raise ValueError("given: the law has no negative losses")
-    parts, logs, sf = list(zip(law.copula_df, law.correlation)), np.log(law.weights), law.sf(X)[0, c]
+    parts, sf = list(zip(law.copula_df, law.correlation)), law.sf(X)[0, c]
+    logs = np.log(law.weights)
     q = [np.maximum(stats.t.isf(sf, nu), stats.t.ppf(1e-16, nu)) for nu, _ in parts]
     for k, (nu, R) in enumerate(parts):
         joint = stats.multivariate_t(np.zeros(len(c)), R[np.ix_(c, c)], nu).logpdf(q[k])

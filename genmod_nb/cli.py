@@ -191,7 +191,8 @@ def sample(
     asked = dict(given=_conditions("given", given, float), where=_conditions("where", where, _ends))
     worth = load(saved_model(folder)).sample_to(path, n, seed, not quiet, **asked)
     if quiet: return
-    print(f"{n} rows: {path}" + (f" (worth {worth:.0f} independent ones)" if given or where else ""))
+    stress = f" (worth {worth:.0f} independent ones)" if given or where else ""
+    print(f"{n} rows: {path}{stress}")
 
 # %% ../nbs/30_cli.ipynb #260abde1
 def load(

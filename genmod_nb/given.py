@@ -68,7 +68,8 @@ def _interval(margin, ends, what):
     high = np.inf if high is None else _number(high, what)
     if not low <= high: raise ValueError(f"{what}: the interval is empty")
     least, most = getattr(margin, "lower", -np.inf), getattr(margin, "upper", np.inf)
-    if low > most or high < least: raise ValueError(f"{what}: the model holds this interval impossible")
+    if low > most or high < least:
+        raise ValueError(f"{what}: the model holds this interval impossible")
     return low, high
 
 # %% ../nbs/54_given.ipynb #gvd09cb5

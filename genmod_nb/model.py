@@ -347,7 +347,7 @@ def sample(self: GenerativeModel,
     n_samples: int = 1,  # rows to draw
     random_state=None,   # seed; None draws afresh each time
     given: dict = None,  # {column: loss} that the rows have
-    where: dict = None,  # {column: (low, high)} that they lie in, ends included; None is an open end
+    where: dict = None,  # {column: (low, high)} they lie in, ends included; None is an open end
 ): # losses as in `fit`, shape (n_samples, d): a dataframe of its kind and columns, or an array
     """Return generated losses, under conditions if there are any.
 
