@@ -22,12 +22,12 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 import genmod_nb
-from .estimators import check_count, no_likelihood, refit, snapshot
-from .frames import dressed
+from .estimators import no_likelihood, refit, snapshot
+from .given import conditional_pieces, moved, no_density, resampled, t_given
 from .tables import warn_of_few, warn_of_table
 from .data import LossLaw
 from .margins import margins_of, mixed_log_prob, takes_negative
-from .surroundings import seed_from, shielded
+from .surroundings import seed_from, shielded, surroundings
 from .files import (FORMAT, check_arrays, expected_margins, load_model, margin_arrays,
                              margins_from, read_folder, section, take_columns, write_folder)
 from .model import GenerativeModel
@@ -39,7 +39,8 @@ class Baseline(DensityMixin, BaseEstimator):
     _parameter_constraints = {"lower": [Real, dict, None], "upper": [Real, dict, None]}
     _shapes = None
     _check, score = GenerativeModel._check, GenerativeModel.score
-    sample_to = GenerativeModel.sample_to
+    sample, sample_pieces = GenerativeModel.sample, GenerativeModel.sample_pieces
+    sample_to, _dressed = GenerativeModel.sample_to, GenerativeModel._dressed
     def __init__(self,
         lower=None, upper=None, # ends of the losses' range: numbers, or {column: number}
     ): self.lower, self.upper = lower, upper
@@ -86,28 +87,22 @@ def _trained(self: Baseline):
 
 # %% ../nbs/29_baselines.ipynb #3c0a474f
 @patch
-@shielded
-def sample(self: Baseline,
-    n_samples: int = 1,  # rows to draw
-    random_state=None,   # seed; None draws afresh each time
-): # losses, shape (n_samples, d), a dataframe of the kind and columns of `fit`, or an array
-    """Return generated losses, in the units of the training table.
+def _drawn(self: Baseline, n, at, rng):
+    "n rows of scores, some of which may be given, and which latent draw each comes from"
+    return self._draw_given(n, at, rng) if at else (self._draw(n, rng), np.arange(n))
 
-    Raises `ValueError` unless n_samples is a whole number of 1 or more."""
-    self, n_samples = self._trained(), check_count("n_samples", n_samples)
-    Z = self._draw(n_samples, np.random.default_rng(seed_from(random_state)))
-    return dressed(self.margins_.inverse_transform(Z), self.frame_, self.columns_)
-
-# %% ../nbs/29_baselines.ipynb #5a3b1e01
 @patch
-def sample_pieces(self: Baseline,
-    n_samples: int = 1,  # rows to draw
-    random_state=None,   # seed; None draws afresh each time
-    rows: int = 100_000, # of a piece, at most
-): # yields tables as `sample` returns them
-    "Yield what `sample` returns, piece by piece"
-    rows, X = check_count("rows", rows), self.sample(n_samples, random_state)
-    yield from (X[start:start + rows] for start in range(0, n_samples, rows))
+def _draw_given(self: Baseline, n, at, rng):
+    "As `_drawn`, for a baseline with a density"
+    raise no_density(self)
+
+@patch
+def _pieces(self: Baseline, n, random_state, given, where, rows=100_000):
+    "Losses piece by piece, each with the number of independent rows that it is worth"
+    rng = np.random.default_rng(seed_from(random_state))
+    with surroundings(): (X, worth), = conditional_pieces(self, n, given, where, rng, n)
+    for start in range(0, n, rows):
+        yield X[start:start + rows], worth * len(X[start:start + rows]) / n
 
 # %% ../nbs/29_baselines.ipynb #9098e22c
 class Independent(Baseline):
@@ -115,6 +110,7 @@ class Independent(Baseline):
     _shapes = {}
     def _learn(self, Z): pass
     def _draw(self, n, rng): return rng.standard_normal((n, self.n_features_in_))
+    def _draw_given(self, n, at, rng): return self._draw(n, rng), np.arange(n)
     def _log_prob(self, Z): return stats.norm.logpdf(Z).sum(1)
 
 # %% ../nbs/29_baselines.ipynb #e6098a02
@@ -163,6 +159,8 @@ class GaussianCopula(Baseline):
     def _draw(self, n, rng):
         root = np.linalg.cholesky(self.correlation_)
         return rng.standard_normal((n, self.n_features_in_)) @ root.T
+    def _draw_given(self, n, at, rng):
+        return moved(self._draw(n, rng), at, self.correlation_), np.arange(n)
     def _log_prob(self, Z):
         R = self.correlation_
         square = (Z * np.linalg.solve(R, Z.T).T).sum(1) - (Z ** 2).sum(1)
@@ -191,10 +189,27 @@ class GaussianMixture(Baseline):
         self.mixture_ = min(fits, key=lambda m: m.bic(Z))
     def _draw(self, n, rng):
         m = self.mixture_
-        k = rng.choice(m.n_components, size=n, p=m.weights_ / m.weights_.sum())
+        return self._of(rng.choice(m.n_components, size=n, p=m.weights_ / m.weights_.sum()), rng)
+    def _of(self, k, rng):
+        "A draw from component k for each row"
+        m = self.mixture_
         roots = np.linalg.cholesky(m.covariances_)
         return m.means_[k] + (roots[k] @ rng.standard_normal((*m.means_[k].shape, 1)))[..., 0]
     def _log_prob(self, Z): return self.mixture_.score_samples(Z)
+
+# %% ../nbs/29_baselines.ipynb #bgb19895
+@patch
+def _draw_given(self: GaussianMixture, n, at, rng):
+    m, c, x = self.mixture_, list(at), np.array(list(at.values()))
+    own = zip(np.log(m.weights_), m.means_, m.covariances_)
+    logs = [w + stats.multivariate_normal(mean[c], C[np.ix_(c, c)]).logpdf(x) for w, mean, C in own]
+    k = rng.choice(m.n_components, size=n, p=special.softmax(logs))
+    Z = self._of(k, rng)
+    for i in np.unique(k):
+        mean, rows = m.means_[i], k == i
+        less = {j: v - mean[j] for j, v in at.items()}
+        Z[rows] = mean + moved(Z[rows] - mean, less, m.covariances_[i])
+    return Z, np.arange(n)
 
 # %% ../nbs/29_baselines.ipynb #5e1520f6
 def _pyvinecopulib():
@@ -225,6 +240,28 @@ class Vine(Baseline):
         density = self.vine_.pdf(_levels(Z))
         return np.log(np.maximum(density, 1e-300)) + stats.norm.logpdf(Z).sum(1)
 
+# %% ../nbs/29_baselines.ipynb #bv809645
+@patch
+def _draw_given(self: Vine, n, at, rng):
+    u = np.asfortranarray(np.tile(_levels(np.array(list(at.values()))), (n, 1)))
+    seeds, first = rng.integers(2 ** 31, size=6).tolist(), [j + 1 for j in at]
+    try: rows = self.vine_.sample_conditional(u, seeds=seeds, conditioning_set=first)
+    except RuntimeError as e:
+        if "not admissible" not in str(e): raise
+        return self._weighed(n, at, rng)
+    return special.ndtri(np.clip(rows, 1e-15, 1 - 1e-15)), np.arange(n)
+
+# %% ../nbs/29_baselines.ipynb #bvab2878
+@patch
+def _weighed(self: Vine, n, at, rng):
+    "Rows given scores that begin no order of the vine"
+    R, nu = np.corrcoef(self._draw(20_000, np.random.default_rng(0)), rowvar=False), 5
+    law = stats.multivariate_t(np.zeros(len(R)), R, nu)
+    def pool(m):
+        Z = t_given(m, at, R, nu, rng)
+        return Z, self._log_prob(Z) - law.logpdf(Z)
+    return resampled(n, pool, rng)
+
 # %% ../nbs/29_baselines.ipynb #f49be364
 class Truth(Baseline):
     "The simulated law itself, whatever the rows"
@@ -233,6 +270,26 @@ class Truth(Baseline):
     def _draw(self, n, rng): return LossLaw().sample(n, int(rng.integers(2 ** 31))).to_numpy()
     def score_samples(self, X): return LossLaw().log_prob(X)
     def copula_score(self, X): return float(LossLaw().copula_log_prob(X).mean())
+
+# %% ../nbs/29_baselines.ipynb #bt725eed
+@patch
+def _draw_given(self: Truth, n, at, rng):
+    law, c = LossLaw(), list(at)
+    X = np.zeros((1, 4))
+    X[0, c] = list(at.values())
+    if (X < 0).any(): raise ValueError("given: the law has no negative losses")
+    parts, sf = list(zip(law.copula_df, law.correlation)), law.sf(X)[0, c]
+    logs = np.log(law.weights)
+    q = [np.maximum(stats.t.isf(sf, nu), stats.t.ppf(1e-16, nu)) for nu, _ in parts]
+    for k, (nu, R) in enumerate(parts):
+        joint = stats.multivariate_t(np.zeros(len(c)), R[np.ix_(c, c)], nu).logpdf(q[k])
+        logs[k] += joint - stats.t.logpdf(q[k], nu).sum()
+    regime, out = rng.choice(2, size=n, p=special.softmax(logs)), np.empty((n, 4))
+    for k, (nu, R) in enumerate(parts):
+        rows = regime == k
+        t = t_given(rows.sum(), dict(zip(c, q[k])), R, nu, rng)
+        out[rows] = law.scale * stats.t.isf(stats.t.sf(t, nu) / 2, law.margin_df)
+    return out, np.arange(n)
 
 # %% ../nbs/29_baselines.ipynb #5de8b9a5
 @patch

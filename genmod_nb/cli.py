@@ -81,6 +81,24 @@ def _range(name, texts):
     raise ValueError(f"--{name} {' '.join(texts)}: give one number, or column=number for some "
                      "columns")
 
+# %% ../nbs/30_cli.ipynb #cg08a2d9
+def _ends(text):
+    "low:high as a pair of numbers, None for a missing one"
+    low, colon, high = text.partition(":")
+    if not (colon and (low or high)): raise ValueError(text)
+    return tuple(float(end) if end else None for end in (low, high))
+
+def _conditions(name, texts, read):
+    "Conditions on draws, {column: what is asked of it}"
+    pairs = [text.rpartition("=")[::2] for text in texts or []]
+    form = {"given": "column=number", "where": "column=low:high"}[name]
+    try: found = {column: read(value) for column, value in pairs}
+    except ValueError: found = {"": None}
+    if "" in found: raise ValueError(f"--{name} {' '.join(texts)}: write {form}, such as "
+                                     + {"given": "f1=0.08", "where": "f1=0.05:"}[name])
+    if len(found) < len(pairs): raise ValueError(f"--{name}: a column is named twice")
+    return found or None
+
 # %% ../nbs/30_cli.ipynb #9fa3ae33
 def _seed(seed, flag="--seed"):
     "A seed, checked before any work"
@@ -161,14 +179,20 @@ class ShortParam(Param):
 def sample(
     folder: str,    # folder that `genmod fit` wrote
     n: ShortParam("rows to draw", int) = 1000,
+    given: Param("losses that the rows have, as column=number", **SEVERAL) = None,
+    where: Param("intervals that they lie in, as column=low:high, either end may be missing",
+                 **SEVERAL) = None,
     out: Param("csv or parquet file to write (required)", str) = None,
     seed: Param("seed of the draw (default: a fresh one each time)", int) = None,
     quiet: bool = False, # show no progress bar and no report
 ):
     "Draw rows from a fitted model into a csv or parquet file"
     path, seed, n = _table_path(out), _seed(seed), check_count("n_samples", n)
-    load(saved_model(folder)).sample_to(path, n, random_state=seed, progress=not quiet)
-    if not quiet: print(f"{n} rows: {path}")
+    asked = dict(given=_conditions("given", given, float), where=_conditions("where", where, _ends))
+    worth = load(saved_model(folder)).sample_to(path, n, seed, not quiet, **asked)
+    if quiet: return
+    stress = f" (worth {worth:.0f} independent ones)" if given or where else ""
+    print(f"{n} rows: {path}{stress}")
 
 # %% ../nbs/30_cli.ipynb #260abde1
 def load(

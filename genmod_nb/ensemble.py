@@ -23,7 +23,7 @@ from torch import nn
 from .tables import table_shape
 from .data import FAKE, REAL
 from .surroundings import seed_from, steady
-from .seam import GenerativeModule
+from .given import LatentModule
 from .store import Store
 from .many import fit_many
 from .study import score_all, study_tables
@@ -86,7 +86,7 @@ KNOTS = 40              # of the spline
 CALIBRATION = 2 ** 20   # draws behind its knots
 
 # %% ../nbs/08_ensemble.ipynb #948c79ad
-class EnsembleModule(GenerativeModule):
+class EnsembleModule(LatentModule):
     "A mixture of members with equal weights, and the map that makes its margins normal"
     def __init__(self,
         members,          # their modules
@@ -162,6 +162,38 @@ def draw(self: EnsembleModule, n, rng, scalars, state):
     rows = self.mixed(n, rng, scalars, state)
     if not self.calibrated: return rows
     return spline(rows, state["knots"], self._levels(rows))[0]
+
+# %% ../nbs/08_ensemble.ipynb #ewc07b09
+@patch
+def _before(self: EnsembleModule, at, state):
+    "Scores that are given as the members have them"
+    if not self.calibrated: return at
+    x = torch.zeros(1, self.n_features).to(state["knots"])
+    x[0, list(at)] = torch.tensor(list(at.values())).to(x)
+    inner = spline_inverse(x, state["knots"], self._levels(x))[0].tolist()
+    return {j: inner[j] for j in at}
+
+# %% ../nbs/08_ensemble.ipynb #ew609475
+@patch
+def weigh(self: EnsembleModule, n, at, rng, scalars, state):
+    counts = torch.randint(len(self.members), (n,), generator=rng).bincount(
+        minlength=len(self.members)).tolist()
+    at, parts = self._before(at, state), []
+    for i, (member, own) in enumerate(zip(self.members, self._states(state))):
+        z, log_w = member.weigh(counts[i], at, rng, scalars, own)
+        parts.append((torch.cat([torch.full_like(z[:, :1], i), z], 1), log_w))
+    return tuple(map(torch.cat, zip(*parts)))
+
+# %% ../nbs/08_ensemble.ipynb #ew9d72ff
+@patch
+def finish(self: EnsembleModule, z, at, rng, scalars, state):
+    at, which, rows = self._before(at, state), z[:, 0].long(), None
+    for i, (member, own) in enumerate(zip(self.members, self._states(state))):
+        if not len(mine := (which == i).nonzero()[:, 0]): continue
+        part = member.finish(z[mine, 1:], at, rng, scalars, own)
+        rows = part.new_empty(len(z), self.n_features) if rows is None else rows
+        rows[mine.to(part.device)] = part
+    return spline(rows, state["knots"], self._levels(rows))[0] if self.calibrated else rows
 
 # %% ../nbs/08_ensemble.ipynb #5962e3ac
 @patch

@@ -31,7 +31,7 @@ from .priors import Context, Mixture, Prior, PriorSpec, Vamp
 from .study import paired_by_table, run_study, study_tables
 from .toys import TOYS, grid
 from .acceptance import (Draws, expected_proposals, log1mexp, monte_carlo_log_z,
-                                  quadrature_log_z, rejection_sample)
+                                  quadrature_log_z, rejection_given, rejection_sample)
 from .vae import VAE, check_widths
 
 # %% ../nbs/06_lars.ipynb #b603eb93
@@ -155,6 +155,15 @@ def draws(self: ResampledPrior,
 def sample(self: ResampledPrior, n, rng, context):
     return self.draws(n, rng, context).z
 
+# %% ../nbs/06_lars.ipynb #lg0d54f4
+@patch
+def sample_given(self: ResampledPrior, n, at, rng, context):
+    log_z = context.state["log_z"].cpu().double()
+    ratio = lambda log_a: resampled_log_prob(0 * log_a, log_a, log_z, self.truncation)
+    top = ratio(torch.zeros(1, dtype=torch.float64))
+    log_r = lambda z: ratio(self.log_a(z.to(self.logit.weight)).cpu().double()) - top
+    return rejection_given(log_r, self.latent_dim, n, at, rng)
+
 # %% ../nbs/06_lars.ipynb #836e1cea
 class LARS(PriorSpec):
     "Learned accept/reject prior over N(0, I) (Bauer and Mnih 2019)"
@@ -197,6 +206,11 @@ class DensityModule(GenerativeModule):
         return {"loss": -log_p.mean()}, state
     def draw(self, n, rng, scalars, state):
         return self.prior.sample(n, rng, Context(state=state))
+    def draw_given(self,
+        n, at, rng, scalars, state, # as in `LatentModule.draw_given`
+    ): # scores, shape (n, d), and the numbers of the rows: each comes from a draw of its own
+        "Return n rows, some of whose scores are given"
+        return self.prior.sample_given(n, at, rng, Context(state=state)), np.arange(n)
     def log_prob(self,
         x, # scores, shape (n, d)
         rng, scalars, state, n_draws, # as in the VAE; only the state counts

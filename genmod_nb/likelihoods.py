@@ -11,6 +11,7 @@ __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'mlp', 'reparameterise', 'nor
 #| code-fold: true
 #| code-summary: "Imports"
 import math
+from fastcore.basics import patch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -114,10 +115,33 @@ class Noise(nn.Module):
         "Return one draw for each row"
         raise NotImplementedError
 
+# %% ../nbs/38_likelihoods.ipynb #6751fz35
+@patch
+def log_prob_at(self: Noise,
+    x,       # scores of some of the features, shape (k,)
+    columns, # which features these are
+    h, mean, log_sigma, # as in `log_prob`, of n rows
+): # shape (n,), in nats
+    "Return the log-density of some of the features in each row"
+    raise NotImplementedError
+
+@patch
+def draw_given(self: Noise,
+    x, columns, h, mean, log_sigma, # as in `log_prob_at`
+    rng, # seeds the draws
+): # scores, shape (n, d)
+    "Return one draw for each row, some of whose features are given; independent ones, as here"
+    rows = self.draw(h, mean, log_sigma, rng)
+    rows[:, columns] = x
+    return rows
+
 # %% ../nbs/38_likelihoods.ipynb #bb286c9d
 class NormalNoise(Noise):
     "p(x_j | z) is normal"
     def log_prob(self, x, h, mean, log_sigma): return normal_log_prob(x, mean, log_sigma).sum(-1)
+    def log_prob_at(self, x, columns, h, mean, log_sigma):
+        own = mean[:, columns], log_sigma.expand_as(mean)[:, columns]
+        return normal_log_prob(x, *own).sum(-1)
     def draw(self, h, mean, log_sigma, rng):
         eps = torch.randn(mean.shape, generator=rng, dtype=mean.dtype)
         return mean + log_sigma.exp() * eps.to(mean.device)
@@ -144,6 +168,10 @@ class StudentNoise(Noise):
     def log_prob(self, x, h, mean, log_sigma):
         square = ((x - mean) * (-log_sigma).exp()) ** 2
         return (student_log_prob(square, self.nu(), 1) - log_sigma).sum(-1)
+    def log_prob_at(self, x, columns, h, mean, log_sigma):
+        log_sigma = log_sigma.expand_as(mean)[:, columns]
+        square = ((x - mean[:, columns]) * (-log_sigma).exp()) ** 2
+        return (student_log_prob(square, self.nu()[columns], 1) - log_sigma).sum(-1)
     def eps(self,
         mean, rng, # as in `draw`
     ): # shape (n, d)
@@ -180,3 +208,37 @@ class MultivariateStudentNoise(StudentNoise):
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
                "multivariate_t": MultivariateStudentNoise}
+
+# %% ../nbs/38_likelihoods.ipynb #glbd0627
+@patch
+def _given(self: MultivariateStudentNoise, x, columns, h, mean, log_sigma):
+    "L, the factor of the given coordinates' scale matrix, and their standardised residuals"
+    rows, others = torch.tril_indices(*[mean.shape[-1]] * 2, -1, device=mean.device)
+    A = torch.zeros(*mean.shape, mean.shape[-1], dtype=torch.float64, device=mean.device)
+    A[:, rows, others] = self.regressions(h).double()
+    sigma = log_sigma.expand_as(mean).double().exp()
+    L = torch.linalg.solve_triangular(torch.eye(mean.shape[-1]).to(A) - A, sigma.diag_embed(),
+                                      upper=False, unitriangular=True)
+    root = torch.linalg.cholesky(L[:, columns] @ L[:, columns].mT)
+    residual = (x - mean[:, columns]).double()[..., None]
+    return L, root, torch.linalg.solve_triangular(root, residual, upper=False)
+
+# %% ../nbs/38_likelihoods.ipynb #gl288cfd
+@patch
+def log_prob_at(self: MultivariateStudentNoise, x, columns, h, mean, log_sigma):
+    _, root, residual = self._given(x, columns, h, mean, log_sigma)
+    square, log_scales = residual.square().sum((-2, -1)), root.diagonal(dim1=-2, dim2=-1).log()
+    return student_log_prob(square, self.nu()[0].double(), len(columns)) - log_scales.sum(-1)
+
+# %% ../nbs/38_likelihoods.ipynb #glf2378f
+@patch
+def draw_given(self: MultivariateStudentNoise, x, columns, h, mean, log_sigma, rng):
+    L, root, residual = self._given(x, columns, h, mean, log_sigma)
+    nu = self.nu()[0].double() + len(columns)
+    chi2 = 2 * torch._standard_gamma(nu.cpu().expand(len(mean)) / 2, generator=rng).to(L.device)
+    s = ((nu - len(columns) + residual.square().sum((-2, -1))) / chi2).sqrt()[:, None, None]
+    e = torch.randn(*mean.shape, 1, generator=rng, dtype=torch.float64).to(L.device)
+    own = L[:, columns]
+    gap = root @ residual - s * (own @ e)
+    rows = mean + (s * (L @ e) + L @ own.mT @ torch.cholesky_solve(gap, root))[..., 0]
+    return rows.to(mean.dtype)

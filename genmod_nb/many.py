@@ -18,11 +18,11 @@ from sklearn.base import clone
 import torch
 from tqdm.auto import tqdm
 from .tables import is_large, keep_memory, table_shape, warn_of_table
-from .surroundings import shielded, steady
+from .surroundings import shielded, steady, usable_device
 from .compiled import shape_of
 from .engine import train_members
 from .store import fit_key
-from .model import checked_summary, usable_device
+from .model import checked_summary
 
 # %% ../nbs/25_many.ipynb #25687a75
 STACK = 512     # members side by side on a graphics card, at most

@@ -54,6 +54,17 @@ class Prior(Stateful):
         "Return draws"
         raise NotImplementedError
 
+# %% ../nbs/39_priors.ipynb #gp06995e
+@patch
+def sample_given(self: Prior,
+    n,       # draws
+    at,      # {coordinate: its value}, what is given
+    rng,     # seeds them
+    context, # a `Context`
+): # z, shape (n, latent_dim)
+    "Return draws given some of their coordinates"
+    raise NotImplementedError
+
 # %% ../nbs/39_priors.ipynb #4877fd00
 @patch
 def training_log_prob(self: Prior,
@@ -191,11 +202,22 @@ class MixturePrior(Prior):
     def log_prob(self, z, context):
         log_w, mu, log_s = self.parts(context)
         return (log_w + normal_log_prob(z[..., None, :], mu, log_s).sum(-1)).logsumexp(-1)
-    def sample(self, n, rng, context):
-        log_w, mu, log_s = (v.cpu() for v in self.parts(context))
+    def _drawn(self, log_w, mu, log_s, n, rng):
         which = torch.multinomial(log_w.exp(), n, replacement=True, generator=rng)
         eps = torch.randn(n, self.latent_dim, generator=rng)
         return mu[which] + log_s[which].exp() * eps
+    def sample(self, n, rng, context):
+        return self._drawn(*(v.cpu() for v in self.parts(context)), n, rng)
+
+# %% ../nbs/39_priors.ipynb #9f1e5z42
+@patch
+def sample_given(self: MixturePrior, n, at, rng, context):
+    (log_w, mu, log_s), columns = (v.cpu() for v in self.parts(context)), list(at)
+    x = torch.tensor(list(at.values()), dtype=mu.dtype)
+    log_w = log_w + normal_log_prob(x, mu[:, columns], log_s[:, columns]).sum(-1)
+    z = self._drawn(log_w.log_softmax(0), mu, log_s, n, rng)
+    z[:, columns] = x
+    return z
 
 # %% ../nbs/39_priors.ipynb #2a783273
 class VampPrior(MixturePrior):

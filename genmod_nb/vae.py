@@ -17,14 +17,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 import torch
 from torch import nn
-from .seam import GenerativeModule
+from .given import LatentModule
 from .model import GenerativeModel
 from .likelihoods import (ACTIVATIONS, FixedScale, LIKELIHOODS, SCALES, mlp,
                                    normal_log_prob, reparameterise)
 from .priors import Context, DIVERGENCES, Normal, PriorSpec
 
 # %% ../nbs/03_vae.ipynb #153d60c9
-class VAEModule(GenerativeModule):
+class VAEModule(LatentModule):
     "Encoder, decoder, noise, prior and divergence of a variational autoencoder"
     def __init__(self,
         n_features,    # d, the number of features
@@ -126,6 +126,21 @@ def draw(self: VAEModule, n, rng, scalars, state):
     z = self.prior.sample(n, rng, Context(self.encode, {}, state)).to(self.mean.weight)
     h, mean, log_sigma = self.decode(z, scalars)
     return self.likelihood.draw(h, mean, log_sigma, rng) if self.decoder_noise else mean
+
+# %% ../nbs/03_vae.ipynb #vw642bf8
+@patch
+def weigh(self: VAEModule, n, at, rng, scalars, state):
+    if not self.decoder_noise:
+        raise ValueError("given: decoder_noise=False leaves no density to weigh values by: "
+                         "ask for an interval by where=")
+    z = self.prior.sample(n, rng, Context(self.encode, {}, state)).to(self.mean.weight)
+    x = torch.tensor(list(at.values())).to(z)
+    return z, self.likelihood.log_prob_at(x, list(at), *self.decode(z, scalars))
+
+@patch
+def finish(self: VAEModule, z, at, rng, scalars, state):
+    z, x = z.to(self.mean.weight), torch.tensor(list(at.values())).to(self.mean.weight)
+    return self.likelihood.draw_given(x, list(at), *self.decode(z, scalars), rng)
 
 # %% ../nbs/03_vae.ipynb #0e76d77e
 def _layers(module):
