@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NEAR', 'DISTANCES', 'EVERY', 'LEVEL', 'SMALL_IS_BAD', 'anderson_darling', 'kendall_function', 'kendall_error',
-           'plot_kendall', 'kendall_taus', 'noise_floor', 'tail_error', 'tail_dependence', 'tail_dependence_error',
-           'energy_distance', 'two_sample', 'novelty', 'scorecard', 'plot_pairs']
+           'plot_kendall', 'kendall_taus', 'noise_floor', 'tail_error', 'tail_dependence_error', 'energy_distance',
+           'two_sample', 'novelty', 'scorecard', 'plot_pairs']
 
 # %% ../nbs/02_metrics.ipynb #0a09af4c
 #| code-fold: true
@@ -21,6 +21,7 @@ from .frames import about, is_constant, numbers, whole
 from .tables import random_rows
 from .data import FAKE, REAL
 from .dominance import dominated
+from .joint import tail_dependence
 from .neighbours import nearest
 from .pairs import at_most, paired, sampled, several
 
@@ -181,18 +182,6 @@ def tail_error(
     x, y = np.sort(real, axis=0)[top], np.sort(fake, axis=0)[top]
     gap, size = np.abs(x - y).sum(0), np.abs(x).sum(0)
     return float(np.mean(_ratio(gap, size)))
-
-# %% ../nbs/02_metrics.ipynb #c35317c0
-def tail_dependence(
-    X,               # a table, shape (n, d)
-    u: float = 0.95, # level
-) -> pd.DataFrame: # chi_jk(u) in [0, 1], shape (d, d), dimensionless
-    "Return the empirical upper tail dependence of each pair of features at level u"
-    if not 0 < u < 1: raise ValueError(f"u={u}: choose a level in (0, 1)")
-    X = pd.DataFrame(whole(X))
-    over = (X.rank(method="average") - 0.5 > u * len(X)).to_numpy(float)
-    chi = over.T @ over / np.maximum(over.sum(0), 1)
-    return pd.DataFrame(chi, index=X.columns, columns=X.columns)
 
 # %% ../nbs/02_metrics.ipynb #71e50021
 def tail_dependence_error(
