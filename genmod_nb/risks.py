@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from joblib import effective_n_jobs
 from .estimators import check_count, check_levels
 from .frames import named, numbers, whole
-from .tables import checked_pieces, pieces, table_shape
+from .tables import pieces, table_shape
 from .surroundings import seed_from, shielded
 from .many import fit_many, spread
 from .baselines import Baseline
@@ -34,6 +34,7 @@ def _named_weights(weights, names):
     several = weights if several else {"portfolio": weights}
     return {str(k): {str(c): w for c, w in own.items()} for k, own in several.items()}
 
+# %% ../nbs/53_risks.ipynb #rk300435
 def _positions(weights, names):
     "(names of the positions, their weights W, shape (d, positions))"
     names = list(map(str, names))
@@ -72,6 +73,7 @@ def _largest(tables, W, m):
         if len(top) > m: top = np.partition(top, len(top) - m, axis=0)[-m:]
     return np.sort(top, axis=0)
 
+# %% ../nbs/53_risks.ipynb #rkcfa783
 def _measured(top, n, level):
     "Value at risk, its error, expected shortfall, its error, of each position"
     rank, spread = _ranks(n, level)
@@ -83,6 +85,7 @@ def _measured(top, n, level):
     return (q, (at(rank + wide) - at(rank - wide)) / 2 * spread / wide,
             q + mean / (1 - level), np.sqrt(variance / n) / (1 - level))
 
+# %% ../nbs/53_risks.ipynb #rkadac39
 def _figures(tables, n, W, levels):
     "The four figures of each level and position, shape (4, levels, positions)"
     rank, spread = _ranks(n, min(levels))
@@ -103,6 +106,7 @@ def _resampled(model, X, intervals, seed):
         pairs.append((copy, table.reset_index(drop=True) if at is not X else table))
     return pairs
 
+# %% ../nbs/53_risks.ipynb #rk93961a
 def _figures_of(i, model, table, n, seed, *about):
     "(i, the figures of draws from a model, fitted first if there is a table)"
     if table is not None: model.fit(table)
@@ -116,27 +120,32 @@ def _refits(model, X, intervals, n, seed, W, levels, store, n_jobs, progress):
         copies = fit_many(copies, list(tables), n_jobs, store, progress)
         copies, tables = [m for m in copies if not m.failure_], [None] * intervals
     tasks = [(i, m, t, n, seed, W, levels) for i, (m, t) in enumerate(zip(copies, tables))]
-    found, jobs = {}, effective_n_jobs(-1 if n_jobs is None else n_jobs)
+    alone = getattr(model, "device", None) not in (None, "cpu")     # one process on a card
+    jobs = effective_n_jobs((1 if alone else -1) if n_jobs is None else n_jobs)
+    found = {}
     with tqdm(total=len(tasks), desc="refits", delay=2, disable=not progress) as bar:
         for i, figures in spread(_figures_of, tasks, jobs):
             found[i] = figures
             bar.update()
     return np.stack([found[i] for i in sorted(found)])
 
+# %% ../nbs/53_risks.ipynb #rk5a0a7d
 def _interval(refits):
     "The ends of the 90 % interval of what the refits say, shape (2, ...)"
     return np.quantile(refits, (0.05, 0.95), axis=0)
 
-# %% ../nbs/53_risks.ipynb #rkee4bd6
+# %% ../nbs/53_risks.ipynb #rkb29bcf
 def _source(source, n):
     "(names, number of rows, a function that yields them piece by piece, given a seed)"
     if not hasattr(source, "sample_pieces"):
+        if not table_shape(source)[0]: raise ValueError("the table has no rows")
         names = list(named(next(pieces(source))).columns)
-        return names, table_shape(source)[0], lambda seed: checked_pieces(source, True)
+        return names, table_shape(source)[0], lambda seed: pieces(source)
     model, n = source._trained(), check_count("n_samples", n)
     names = model.columns_ or [f"f{j + 1}" for j in range(model.n_features_in_)]
     return names, n, lambda seed: model.sample_pieces(n, seed)
 
+# %% ../nbs/53_risks.ipynb #rk971047
 FEWEST = 20     # refits of a 90 % interval at least
 
 def _check_intervals(source, X, intervals):
