@@ -129,10 +129,13 @@ def _refits(model, X, intervals, n, seed, W, levels, store, n_jobs, progress):
             bar.update()
     return np.stack([found[i] for i in sorted(found)])
 
-# %% ../nbs/53_risks.ipynb #rk5a0a7d
-def _interval(refits):
-    "The ends of the 90 % interval of what the refits say, shape (2, ...)"
-    return np.quantile(refits, (0.05, 0.95), axis=0)
+# %% ../nbs/53_risks.ipynb #rk5edb82
+@np.errstate(divide="ignore", invalid="ignore")
+def _interval(estimate, refits):
+    "The ends of the 90 % interval of an estimate that is refitted along axis 0, shape (2, ...)"
+    low, high = np.quantile(refits, (0.05, 0.95), axis=0)
+    positive = np.minimum(estimate, refits.min(0)) > 0
+    return np.where(positive, [estimate ** 2 / high, estimate ** 2 / low], [low, high])
 
 # %% ../nbs/53_risks.ipynb #rkb29bcf
 def _source(source, n):
@@ -187,8 +190,7 @@ def risk(
     about = dict(zip(("var", "var_error", "es", "es_error"), _figures(rows(seed), n, W, levels)))
     if intervals:
         refits = _refits(model_or_table, X, intervals, n, seed, W, levels, store, n_jobs, progress)
-        ends = _interval(refits)
-        about |= {f"{k}_{end}": ends[e, j] for k, j in (("var", 0), ("es", 2))
-                  for e, end in enumerate(("low", "high"))}
+        for j, k in ((0, "var"), (2, "es")):
+            about[f"{k}_low"], about[f"{k}_high"] = _interval(about[k], refits[:, j])
     frame = {"position": np.repeat(positions, len(levels)), "level": levels * len(positions)}
     return pd.DataFrame(frame | {k: v.T.ravel() for k, v in about.items()})

@@ -127,9 +127,17 @@ def test_intervals_of_the_bootstrap_are_the_textbook_ones():
     row = risk(Bootstrap().fit(x), levels=0.9, n_samples=20_000, random_state=0, X=x, intervals=300, n_jobs=1, progress=False).iloc[0]
     rng = np.random.default_rng(1)
     own = [np.quantile(rng.choice(x.f1, len(x)), 0.9, method="inverted_cdf") for _ in range(4000)]
-    low, high = np.quantile(own, (0.05, 0.95))
+    low, high = row["var"] ** 2 / np.quantile(own, (0.95, 0.05))       # on the log scale
     assert row.var_low == pytest.approx(low, abs=0.15 * (high - low)) and row.var_high == pytest.approx(high, abs=0.15 * (high - low))
     assert row.es_low < row.es < row.es_high
+
+
+def test_intervals_of_what_is_not_positive_are_those_of_the_refits():
+    """A position that is long and short in one column is 0 in every draw; one that is short is negative up to its end."""
+    X = TRAIN[["f1", "f2"]]
+    found = risk(Bootstrap().fit(X), {"flat": {"f1": 0}, "short": {"f1": -1}}, 0.5, 2000, 0, X, 20, n_jobs=1, progress=False).set_index("position")
+    assert (found.loc["flat", ["var", "var_low", "var_high", "es_high"]] == 0).all()
+    assert found.loc["short", "var_low"] < found.loc["short", "var"] < found.loc["short", "var_high"] < 0
 
 
 def test_intervals_are_the_same_again_wherever_they_are_made():
