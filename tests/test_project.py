@@ -134,13 +134,13 @@ def test_readme_commands_run(tmp_path, tables):
     from genmod_nb.cli import main
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [l.split()[1:] for block in BASH.findall(readme) for l in block.splitlines() if l.startswith("genmod ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     tables[0].to_csv(tmp_path / "losses.csv")
     tables[1].to_csv(tmp_path / "heldout.csv")
     here = os.getcwd()
     os.chdir(tmp_path)
     try:
-        assert [main(c) for c in commands] == [0, 0, 0]
+        assert [main(c) for c in commands] == [0, 0, 0, 0]
     finally:
         os.chdir(here)
 
