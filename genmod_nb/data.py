@@ -231,14 +231,16 @@ def joint_sf(self: LossLaw,
     X, # thresholds, shape (n, 4); at or below 0: that loss is not asked about
 ) -> np.ndarray: # P(X_j > x_j for all j), shape (n,)
     """Return the joint survival function, by quadrature; its relative error is below 1e-4
-    (Genz 1992, over the scale of a multivariate t)"""
-    p = []
+    (Genz 1992, over the scale of a multivariate t). Raises `ValueError` on NaN."""
+    p, X = [], np.asarray(X, float)
+    if np.isnan(X).any(): raise ValueError("X holds NaN: write 0 for a loss not asked about")
     for sf in self.sf(X):
         own, asked = 0.0, sf < 1
+        if not sf.all(): asked = sf < 0         # nothing lies beyond infinity
         for w, nu, R in zip(self.weights, self.copula_df, self.correlation):
             own += w * (_orthant(stats.t.isf(sf[asked], nu), R[np.ix_(asked, asked)], nu)
                         if asked.any() else 1)
-        p.append(own)
+        p.append(own * sf.all())
     return np.array(p)
 
 # %% ../nbs/00_data.ipynb #ja5f0e9a
@@ -253,7 +255,8 @@ def exceedance(self: LossLaw,
     if k > 4: raise ValueError(f"at_least={k}: the law has 4 losses")
     x, p = np.broadcast_to(np.asarray(thresholds, float), 4), 0.0
     for m in range(k, 5):
-        sets = [np.isin(np.arange(4), some) * x for some in combinations(range(4), m)]
+        sets = [np.where(np.isin(np.arange(4), some), x, 0)
+                for some in combinations(range(4), m)]
         p += (-1) ** (m - k) * comb(m - 1, k - 1) * self.joint_sf(sets).sum()
     return float(p)
 

@@ -120,3 +120,18 @@ def test_at_least_is_counted_by_hand():
     both = joint_exceedance(X, {"a": 1, "b": 2})
     assert both.rows == 1 and both.probability == 0.25 and both.standard_error == pytest.approx(np.sqrt(0.25 * 0.75 / 4))
     assert joint_exceedance(X, {"b": 3}).rows == 1              # strictly beyond, and only the column that is named
+
+
+@pytest.mark.parametrize("law", [LossLaw(), GaussianLaw()])
+def test_thresholds_at_the_ends(law):
+    x = law.ppf([[0.9]])[0]
+    for j in range(4):
+        open_, never, unknown = x.copy(), x.copy(), x.copy()
+        open_[j], never[j], unknown[j] = -np.inf, np.inf, np.nan
+        assert law.joint_sf([open_])[0] == law.joint_sf([np.where(np.arange(4) == j, 0, x)])[0]
+        assert law.joint_sf([never, x]).tolist() == [0, law.joint_sf([x])[0]]
+        assert law.exceedance(never, 3) == pytest.approx(law.joint_sf([np.where(np.arange(4) == j, 0, x)])[0], rel=1e-9)
+        assert law.exceedance(open_, 1) == pytest.approx(1, abs=1e-4)
+        for refused in (lambda: law.joint_sf([unknown]), lambda: law.exceedance(unknown, 2)):
+            with pytest.raises(ValueError, match="NaN"):
+                refused()
