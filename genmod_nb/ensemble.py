@@ -123,6 +123,16 @@ def check_state(self: EnsembleModule, state):
     if self.calibrated and not (state["knots"].diff(dim=1) > 0).all():
         raise ValueError("the knots of the margins do not increase")
 
+# %% ../nbs/08_ensemble.ipynb #en5ch001
+@patch
+def chosen(self: EnsembleModule,
+    n,     # rows
+    rng,   # seeds them
+    state, # of all members
+): # numbers of members, shape (n,)
+    "Return which member each row is to come from: one drawn at random"
+    return torch.randint(len(self.members), (n,), generator=rng)
+
 # %% ../nbs/08_ensemble.ipynb #66d0c8ec
 @patch
 def mixed(self: EnsembleModule,
@@ -132,7 +142,7 @@ def mixed(self: EnsembleModule,
     state,     # of all members, by number and name
 ): # scores, shape (n, d)
     "Return rows, each from a member drawn at random"
-    which = torch.randint(len(self.members), (n,), generator=rng)
+    which = self.chosen(n, rng, state)
     counts = which.bincount(minlength=len(self.members)).tolist()
     parts = [m.draw(count, rng, scalars, own)
              for m, own, count in zip(self.members, self._states(state), counts) if count]
@@ -176,8 +186,7 @@ def _before(self: EnsembleModule, at, state):
 # %% ../nbs/08_ensemble.ipynb #ew609475
 @patch
 def weigh(self: EnsembleModule, n, at, rng, scalars, state):
-    counts = torch.randint(len(self.members), (n,), generator=rng).bincount(
-        minlength=len(self.members)).tolist()
+    counts = self.chosen(n, rng, state).bincount(minlength=len(self.members)).tolist()
     at, parts = self._before(at, state), []
     for i, (member, own) in enumerate(zip(self.members, self._states(state))):
         z, log_w = member.weigh(counts[i], at, rng, scalars, own)
@@ -250,14 +259,37 @@ class Ensemble(VAE):
                          weight_decay=weight_decay, batch_size=batch_size, **kwargs)
         self.members, self.calibrated = members, calibrated
 
+# %% ../nbs/08_ensemble.ipynb #en5ch002
+@patch
+def member(self: Ensemble,
+    i: int, # its number
+) -> VAE: # unfitted, without a seed
+    "Return one member; here all are alike"
+    own = {k: v for k, v in self.get_params(deep=False).items() if k in VAE().get_params()}
+    return VAE(**own | {"random_state": None})
+
+@patch
+def module_of(self: Ensemble,
+    modules: list, # of the members
+) -> EnsembleModule:
+    "Return the module of all members"
+    return EnsembleModule(modules, modules[0].mean.out_features, self.calibrated)
+
+@patch
+def shares(self: Ensemble,
+    fitted: list, # the members, fitted
+    n_valid: int, # validation rows of each
+) -> dict: # {name: tensor} for the state
+    "Return what the state keeps of the members' shares in the mixture: nothing, they are equal"
+    return {}
+
 # %% ../nbs/08_ensemble.ipynb #06f81791
 @patch
 def build(self: Ensemble,
     n_features: int, # columns of the table
 ) -> EnsembleModule: # of all members
     "Return the module of all members, freshly initialised"
-    members = [VAE.build(self, n_features) for _ in range(self.members)]
-    return EnsembleModule(members, n_features, self.calibrated)
+    return self.module_of([self.member(i).build(n_features) for i in range(self.members)])
 
 # %% ../nbs/08_ensemble.ipynb #cddaaeab
 @patch
@@ -267,10 +299,8 @@ def parts(self: Ensemble) -> list: # of VAEs
         raise ValueError("margins='identity' gives no normal scores to put the margins back by: "
                          "take another kind, or calibrated=False")
     self.seed_ = seed_from(self.random_state)
-    shared = {k: v for k, v in self.get_params(deep=False).items()
-              if k not in ("members", "calibrated", "random_state")}
     seeds = np.random.SeedSequence(self.seed_).generate_state(self.members)
-    return [VAE(**shared, random_state=int(s)) for s in seeds]
+    return [self.member(i).set_params(random_state=int(s)) for i, s in enumerate(seeds)]
 
 # %% ../nbs/08_ensemble.ipynb #51bcfcd1
 @patch
@@ -290,13 +320,14 @@ def _gather(self: Ensemble, fitted):
 @patch
 def join(self: Ensemble,
     fitted: list, # the members, fitted
+    n_valid: int = 0, # validation rows of each
 ): # self
     "Make one distribution of the fitted members; returns self"
     self.params_ = clone(self).get_params(deep=False)
     self._gather(fitted)
-    modules, d = [m.module_ for m in fitted], self.n_features_in_
-    self.module_ = EnsembleModule(modules, d, self.calibrated).to(self.device_)
+    self.module_ = self.module_of([m.module_ for m in fitted]).to(self.device_)
     own = {f"{i}.{k}": v for i, m in enumerate(fitted) for k, v in m.state_.items()}
+    own |= self.shares(fitted, n_valid)
     with torch.no_grad(), steady(self.seed_) as rng:
         self.state_ = self.module_.initial_state() | own
         if not self.failure_:
@@ -310,9 +341,9 @@ def _train(self: Ensemble, X, checkpoint):
     self._validate_params()
     self._check(X, fitting=True)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
-    n = table_shape(X)[0]
-    self._say(f"{self.members} members; training rows: {n - self._held(n)[0]} for each")
-    self.join(fit_many(self.parts(), X, store=store, progress=self.progress))
+    n, held = table_shape(X)[0], self._held(table_shape(X)[0])[0]
+    self._say(f"{self.members} members; training rows: {n - held} for each")
+    self.join(fit_many(self.parts(), X, store=store, progress=self.progress), held)
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} at the latest")
 

@@ -75,6 +75,29 @@ def training_log_prob(self: Prior,
     "Return (log p(z), new state) in a step of the training"
     return self.log_prob(z, context), context.state
 
+# %% ../nbs/39_priors.ipynb #pr5cal02
+@patch
+def seen(self: Prior,
+    z, # shape (..., latent_dim)
+): # shape (..., k)
+    "Return what the decoder sees of z: all of it, unless the prior keeps some for `scaled`"
+    return z
+
+@patch
+def scaled(self: Prior,
+    z,               # shape (..., latent_dim)
+    mean, log_sigma, # of the decoder, for these z
+): # both
+    "Return the decoder's mean and log scale as z leaves them: as they are"
+    return mean, log_sigma
+
+@patch
+def noise_law(self: Prior,
+    likelihood, # a `Noise`
+): # a `Noise`
+    "Return the noise that goes with this prior: the one that was asked for"
+    return likelihood
+
 # %% ../nbs/39_priors.ipynb #5e99114d
 @patch
 def kl(self: Prior,

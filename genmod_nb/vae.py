@@ -40,14 +40,14 @@ class VAEModule(LatentModule):
         n_draws,       # draws of z per row in training
     ):
         super().__init__()
-        self.latent_dim, self.decoder_noise, self.divergence = latent_dim, decoder_noise, divergence
-        self.n_draws = n_draws
+        self.decoder_noise, self.divergence, self.n_draws = decoder_noise, divergence, n_draws
+        self.latent_dim = prior.latent_dim      # of z, of which the decoder may see a part
         enc, dec = (n_features, *encoder), (latent_dim, *decoder)
         self.encoder, self.decoder = mlp(enc, activation), mlp(dec, activation)
-        self.mu, self.log_s = nn.Linear(enc[-1], latent_dim), nn.Linear(enc[-1], latent_dim)
+        self.mu, self.log_s = (nn.Linear(enc[-1], self.latent_dim) for _ in range(2))
         self.mean = nn.Linear(dec[-1], n_features)
         self.scale = scale(dec[-1], n_features)
-        self.likelihood = likelihood(dec[-1], n_features)
+        self.likelihood = prior.noise_law(likelihood(dec[-1], n_features))
         self.prior = prior
 
 # %% ../nbs/03_vae.ipynb #966d820a
@@ -66,8 +66,8 @@ def decode(self: VAEModule,
     scalars, # as in `terms`
 ): # (h, mean, log_sigma), the last two broadcastable to (..., d)
     "Return the decoder's last hidden layer, and mean and log scale of p(x|z)"
-    h = self.decoder(z)
-    return h, self.mean(h), self.scale(h, scalars)
+    h = self.decoder(self.prior.seen(z))
+    return h, *self.prior.scaled(z, self.mean(h), self.scale(h, scalars))
 
 # %% ../nbs/03_vae.ipynb #503191eb
 @patch
