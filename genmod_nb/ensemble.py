@@ -20,6 +20,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval
 import torch
 from torch import nn
+import torch.nn.functional as F
 from .tables import table_shape
 from .data import FAKE, REAL
 from .surroundings import seed_from, steady
@@ -190,6 +191,7 @@ def weigh(self: EnsembleModule, n, at, rng, scalars, state):
     at, parts = self._before(at, state), []
     for i, (member, own) in enumerate(zip(self.members, self._states(state))):
         z, log_w = member.weigh(counts[i], at, rng, scalars, own)
+        z = F.pad(z, (0, max(m.latent_dim for m in self.members) - member.latent_dim))
         parts.append((torch.cat([torch.full_like(z[:, :1], i), z], 1), log_w))
     return tuple(map(torch.cat, zip(*parts)))
 
@@ -199,7 +201,7 @@ def finish(self: EnsembleModule, z, at, rng, scalars, state):
     at, which, rows = self._before(at, state), z[:, 0].long(), None
     for i, (member, own) in enumerate(zip(self.members, self._states(state))):
         if not len(mine := (which == i).nonzero()[:, 0]): continue
-        part = member.finish(z[mine, 1:], at, rng, scalars, own)
+        part = member.finish(z[mine, 1:1 + member.latent_dim], at, rng, scalars, own)
         rows = part.new_empty(len(z), self.n_features) if rows is None else rows
         rows[mine.to(part.device)] = part
     return spline(rows, state["knots"], self._levels(rows))[0] if self.calibrated else rows
