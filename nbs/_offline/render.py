@@ -26,7 +26,7 @@ from tqdm import tqdm
 from chapters import chapter_markdown, headings, number_labels, resolve, text_of
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-CITED = re.compile(r"(?<![\w`])@([a-z]+\d{4})")
+CITED = re.compile(r"(?<![\w`])@([a-z]+\d{4}[a-z]?)")
 
 
 # ------------------------------------------------------------------ pages
