@@ -39,7 +39,8 @@ class Late(Mapping):
 # %% ../nbs/30_cli.ipynb #fb827196
 MODELS = Late({
     "vae": ("vae", "VAE"), "wae": ("wae", "WAE"), "density": ("lars", "Density"),
-    "gan": ("gan", "GAN"), "wgangp": ("gan", "WGANGP"), "ensemble": ("ensemble", "Ensemble")})
+    "gan": ("gan", "GAN"), "wgangp": ("gan", "WGANGP"), "ensemble": ("ensemble", "Ensemble"),
+    "radial": ("extremes", "RadialEnsemble")})
 
 # %% ../nbs/30_cli.ipynb #205946c9
 def _writable(path):

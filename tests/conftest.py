@@ -33,7 +33,7 @@ WITHOUT_LIKELIHOOD = {"GAN", "WGANGP"}      # by name, so that no other model ca
 
 
 # More members, or a larger network in the prior, show nothing else, and take most of the time of a short fit
-SMALLER = {"Ensemble": dict(members=2), "Density": dict(prior=LARS(n_proposals=64, hidden=(8,)))}
+SMALLER = {"Ensemble": dict(members=2), "RadialEnsemble": dict(members=2, tails=(4.0, None)), "Density": dict(prior=LARS(n_proposals=64, hidden=(8,)))}
 
 
 def small(kind, **more):

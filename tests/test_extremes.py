@@ -1,0 +1,107 @@
+"""A radius with a heavy tail: its density and draws, the stretched scores, and the shares of an ensemble's tails."""
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import special, stats
+
+from conftest import SMALL
+from genmod_nb.baselines import Independent
+from genmod_nb.cli import load
+from genmod_nb.extremes import Radial, RadialEnsemble, RadialPrior, StretchedNoise, stretched, unstretched
+from genmod_nb.likelihoods import LIKELIHOODS
+from genmod_nb.vae import VAE
+
+FEW = SMALL | dict(members=4, tails=(4.0, None))
+
+
+@pytest.fixture(scope="module")
+def radial(tables):
+    return RadialEnsemble(**FEW).fit(tables[0])
+
+
+@pytest.mark.parametrize("nu", [1.0, 2.5, 8.0, 100.0])
+def test_stretching_and_back(nu):
+    z = torch.linspace(-37, 37, 1001, dtype=torch.float64) * min(1, nu ** 0.5 / 2)
+    y, log_slope = stretched(z, nu)
+    assert unstretched(y, nu).numpy() == pytest.approx(z.numpy(), rel=1e-9, abs=1e-12)
+    numeric = (stretched(z + 1e-6, nu)[0] - stretched(z - 1e-6, nu)[0]) / 2e-6
+    assert log_slope.numpy() == pytest.approx(numeric.log().numpy(), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("nu", [2.5, 8.0])
+def test_the_radius_makes_a_multivariate_t(nu):
+    """r times a standard normal vector is multivariate t."""
+    z = RadialPrior(3, nu).sample(40_000, torch.Generator().manual_seed(0))
+    rows = (z[:, :3] * z[:, 3:].exp()).numpy()
+    assert min(stats.kstest(x, stats.t(nu).cdf).pvalue for x in rows.T) > 1e-3
+    square = (rows ** 2).sum(1) / 3
+    assert stats.kstest(square, stats.f(3, nu).cdf).pvalue > 1e-3
+    assert stats.kstest((1.05 * rows[:, 0]), stats.t(nu).cdf).pvalue < 0.05        # an error of 5 % would show
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_a_stretched_noise_is_one_law(kind):
+    """The density of one score, integrated over the other, is that of `log_prob_at`; the draws follow it."""
+    inner = LIKELIHOODS[kind](4, 2).double()
+    noise, g = StretchedNoise(inner, 4.0), torch.Generator().manual_seed(1)
+    h, mean, log_sigma = torch.randn(1, 4, generator=g).double(), torch.tensor([[0.5, -1.0]]).double(), torch.tensor([[-0.2, 0.3]]).double()
+    grid = torch.linspace(-6, 6, 4001, dtype=torch.float64)
+    with torch.no_grad():
+        joint = noise.log_prob(torch.stack([torch.full_like(grid, 0.8), grid], 1), h, mean, log_sigma).exp()
+        alone = noise.log_prob_at(torch.tensor([0.8]).double(), [0], h, mean, log_sigma).exp().item()
+        drawn = noise.draw(h.expand(20_000, -1), mean.expand(20_000, -1), log_sigma.expand(20_000, -1), g)[:, 0]
+        own = torch.stack([noise.log_prob_at(v[None], [0], h, mean, log_sigma)[0] for v in grid]).exp().numpy()
+    assert np.trapezoid(joint.numpy(), grid.numpy()) == pytest.approx(alone, rel=1e-3)
+    cdf = np.cumsum(own) * 12 / 4000
+    assert cdf[-1] == pytest.approx(1, abs=1e-3)
+    assert stats.kstest(drawn.numpy(), lambda v: np.interp(v, grid.numpy(), cdf)).pvalue > 1e-3
+
+
+def test_density_and_sampler_are_one(radial, tables):
+    other = Independent().fit(tables[0])
+    points = pd.concat([radial.sample(4000, random_state=1), other.sample(4000, random_state=2)])
+    own, alone = radial.score_samples(points), other.score_samples(points)
+    share = 2 / (1 + np.exp(alone - own))
+    halves = share[:4000], share[4000:]
+    error = 0.5 * np.sqrt(sum(h.var() / len(h) for h in halves))
+    assert np.mean([h.mean() for h in halves]) == pytest.approx(1, abs=4 * error) and error < 0.02
+
+
+def test_shares_are_what_the_validation_rows_say(radial, tables):
+    parts = radial.parts()
+    assert [p.prior if p.prior == "normal" else p.prior.nu for p in parts] == [4.0, "normal"] * 2
+    assert parts[0].random_state == parts[1].random_state != parts[2].random_state == parts[3].random_state
+    fitted = [p.fit(tables[0]) for p in parts]
+    last = [m.history_[(m.history_.epoch == m.best_epoch_) & (m.history_.split == "validation")].set_index("term").value for m in fitted]
+    bound = np.array([v["reconstruction"] - v["divergence"] for v in last])
+    held = round(SMALL.get("validation_fraction", 0.2) * len(tables[0]))
+    heavy = special.expit(held * (bound[[0, 2]].mean() - bound[[1, 3]].mean()))
+    assert radial.shares_.to_dict() == pytest.approx({"4.0": heavy, "None": 1 - heavy}, rel=1e-3, abs=1e-5)
+
+
+def test_a_file_keeps_it(radial, tmp_path, tables):
+    radial.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again.sample(100, random_state=0).equals(radial.sample(100, random_state=0))
+    assert (again.score_samples(tables[1]) == radial.score_samples(tables[1])).all()
+    assert again.shares_.equals(radial.shares_)
+
+
+def test_it_draws_under_conditions(radial):
+    x = float(radial.margins_.columns_[0].inverse(np.array([1.5]))[0])
+    drawn = radial.sample(4000, random_state=0, given={"f1": x})
+    near = radial.sample(400_000, random_state=1)
+    z = radial.margins_.transform(near)
+    window = near[(z.f1 - 1.5).abs() < 0.02]
+    assert (drawn.f1 == x).all() and len(window) > 1000
+    for c in ("f2", "f3", "f4"):
+        assert stats.ks_2samp(drawn[c], window[c]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("arguments", [dict(tails=()), dict(tails=(0.5,)), dict(tails=("heavy",)), dict(prior=Radial(4.0))])
+def test_it_refuses(arguments, tables):
+    with pytest.raises(ValueError, match="tails|prior"):
+        RadialEnsemble(**FEW | arguments).fit(tables[0])
+    with pytest.raises(ValueError, match="nu"):
+        VAE(**SMALL, prior=Radial(0.5)).fit(tables[0])
