@@ -322,14 +322,14 @@ def _gather(self: Ensemble, fitted):
 @patch
 def join(self: Ensemble,
     fitted: list, # the members, fitted
-    n_valid: int = 0, # validation rows of each
+    n: int,       # rows of the table that they were fitted on
 ): # self
     "Make one distribution of the fitted members; returns self"
     self.params_ = clone(self).get_params(deep=False)
     self._gather(fitted)
     self.module_ = self.module_of([m.module_ for m in fitted]).to(self.device_)
     own = {f"{i}.{k}": v for i, m in enumerate(fitted) for k, v in m.state_.items()}
-    own |= self.shares(fitted, n_valid)
+    own |= self.shares(fitted, self._held(n)[0])
     with torch.no_grad(), steady(self.seed_) as rng:
         self.state_ = self.module_.initial_state() | own
         if not self.failure_:
@@ -343,9 +343,9 @@ def _train(self: Ensemble, X, checkpoint):
     self._validate_params()
     self._check(X, fitting=True)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
-    n, held = table_shape(X)[0], self._held(table_shape(X)[0])[0]
-    self._say(f"{self.members} members; training rows: {n - held} for each")
-    self.join(fit_many(self.parts(), X, store=store, progress=self.progress), held)
+    n = table_shape(X)[0]
+    self._say(f"{self.members} members; training rows: {n - self._held(n)[0]} for each")
+    self.join(fit_many(self.parts(), X, store=store, progress=self.progress), n)
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} at the latest")
 
@@ -378,7 +378,7 @@ def fidelity_scores(
     for name, calibrated in (("average", False), ("calibrated", True)):
         whole = clone(model).set_params(calibrated=calibrated)
         whole.parts()
-        scores[name] = whole.join(members).copula_score(test, n_draws)
+        scores[name] = whole.join(members, len(train)).copula_score(test, n_draws)
     vine = Vine().fit(train).copula_score(test)
     return {"failure": ""} | {k: float(v - vine) for k, v in scores.items()}
 

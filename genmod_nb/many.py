@@ -228,7 +228,7 @@ def fit_many(
     for model, X in zip(wholes, tables) if store is not None else []: fit_key(model, X, "")
     parts = [model.parts() for model in wholes]
     models = [part for own in parts for part in own]
-    tables = [X for own, X in zip(parts, tables) for _ in own]
+    whose, tables = tables, [X for own, X in zip(parts, tables) for _ in own]
     jobs = _workers(models, tables, n_jobs)
     fitted, tasks = _tasks(models, tables, jobs, store)
     for i, model in _run(tasks, jobs, tables, dict(fitted), progress):
@@ -238,4 +238,5 @@ def fit_many(
     if failed: warnings.warn(f"{len(failed)} of {len(models)} fits failed; the first: "
                              f"{fitted[failed[0]].failure_}", stacklevel=2)
     done = iter([fitted[i] for i in range(len(models))])
-    return [whole.join([next(done) for _ in own]) for whole, own in zip(wholes, parts)]
+    return [whole.join([next(done) for _ in own], table_shape(table)[0])
+            for whole, own, table in zip(wholes, parts, whose)]

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SHARED', 'IDEALS', 'EXPECTED', 'study_tables', 'without_noise', 'posterior', 'active_units', 'fit_scores',
            'score_all', 'run_study', 'intervals', 'paired_intervals', 'paired_by_table', 'training_floor',
-           'model_scores', 'with_seed', 'fit_all', 'score_into', 'run_plan']
+           'model_scores', 'with_seed', 'quieted', 'fit_all', 'score_into', 'run_plan']
 
 # %% ../nbs/27_study.ipynb #c2447b32
 #| code-fold: true
 #| code-summary: "Imports"
-import copy, functools, hashlib, itertools, math, time
+import copy, hashlib, itertools, math, time
 from joblib import effective_n_jobs
 import numpy as np
 import pandas as pd
@@ -268,6 +268,16 @@ def with_seed(
     seeded = "random_state" in model.get_params(deep=False)
     return model.set_params(random_state=seed) if seeded else model
 
+# %% ../nbs/27_study.ipynb #st2quiet
+def quieted(
+    models,    # {name: unfitted model}
+    arguments, # {name: value}, of the networks
+) -> dict: # {name: unfitted model}
+    "Return the models, the networks with these arguments and without bars of their own"
+    own = {"progress": False} | arguments
+    return {name: clone(m).set_params(**own) if isinstance(m, GenerativeModel) else m
+            for name, m in models.items()}
+
 # %% ../nbs/27_study.ipynb #c562838b
 def _fit_alone(model, train):
     "(the fitted model, the failure, seconds)"
@@ -322,9 +332,10 @@ def _checked(trains, tests):
 # %% ../nbs/27_study.ipynb #7de4f913
 def run_plan(
     plan,     # list of (labels with model and seed, unfitted model, training rows, held-out rows)
-    n_tables, # as in `model_scores`
+    score,    # of a fitted model, its training rows, held-out rows and a seed; returns a dict
+    about: str, # what the scores are called in the store
     n_jobs, store, progress, # for the networks, as in `fit_many`
-) -> pd.DataFrame: # one row per fit: the labels, the failure, and `model_scores`
+) -> pd.DataFrame: # one row per fit: the labels, failure, fit_seconds, and the scores
     "Fit every model of a plan, whatever it is, and score it on its held-out rows"
     labels, models, trains, tests = map(list, zip(*plan))
     for label in labels: check_seed(label["seed"], "seeds")
@@ -333,8 +344,4 @@ def run_plan(
     fits, trained = fit_all(fresh, trains, n_jobs, store, progress)
     rows = [label | {"failure": failure, "fit_seconds": seconds}
             for label, (_, failure, seconds) in zip(labels, fits)]
-    score = functools.partial(model_scores, n_tables=n_tables)
-    scored = score_into(rows, fits, trained, trains, tests, score, f"model_scores {n_tables}",
-                        n_jobs, store, progress)
-    return scored.reindex(columns=[*labels[0], "failure", *IDEALS, *EXPECTED, "fit_seconds",
-                                   "sample_rate"])
+    return score_into(rows, fits, trained, trains, tests, score, about, n_jobs, store, progress)
