@@ -15,7 +15,7 @@ from genmod_nb.cli import main
 from genmod_nb.data import LossLaw, simulate_losses
 from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
 from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity, spline, spline_inverse
-from genmod_nb.evaluation import REPORT, compare, evaluation_study, extreme_study, paired, plot_extremes, plot_frontier, summary
+from genmod_nb.evaluation import REPORT, compare, evaluation_study, paired, plot_frontier, summary
 from genmod_nb.lars import LARS
 from genmod_nb.store import Store
 from genmod_nb.model import GenerativeModel
@@ -270,18 +270,6 @@ def test_pictures(study):
     assert len(plot_frontier(study).axes) == 4
 
 
-def test_extremes_are_relative_to_the_law():
-    rows = extreme_study(models={"Truth": Truth(), "Bootstrap": Bootstrap()}, seeds=range(2), n_jobs=1, progress=False)
-    true = rows[rows.model == "Truth"][list(LossLaw.columns)]
-    assert true.to_numpy() == pytest.approx(1, abs=0.25)
-    top = simulate_losses(1257, random_state=0)[:720].max()
-    boot = rows[(rows.model == "Bootstrap") & (rows.seed == 0)].iloc[0]
-    assert boot.f1 == pytest.approx(top.f1 / LossLaw().ppf([[0.9999]])[0, 0])      # nothing beyond the largest row
-    assert len(plot_extremes(rows).axes) == 4
-    with pytest.raises(ValueError, match="simulated law only"):
-        extreme_study(lambda seed: {"data": None}, seeds=range(1))
-
-
 def test_fidelity_uses_training_rows_only(monkeypatch):
     seen = []
     original = chapter.fidelity_scores
@@ -294,14 +282,6 @@ def test_fidelity_uses_training_rows_only(monkeypatch):
     assert not set(held.index) & set(chosen.index) and not set(held.index) & set(test.index)
     assert list(rows) == ["table", "variant", "seed", "failure", "single", "average", "calibrated"] and rows.average[0] >= rows.single[0]
     plot_fidelity(rows)
-
-
-def test_commands(tmp_path, tables):
-    tables[0].to_csv(tmp_path / "mine.csv")
-    assert main(["study", "extremes", "--out", str(tmp_path), "--seeds", "1", "--epochs", "1", "--jobs", "1", "--quiet"]) == 0
-    rows = pd.read_parquet(tmp_path / "extremes-0.parquet")
-    assert len(rows) == 4 and (tmp_path / "extremes-0.png").is_file()
-    assert main(["study", "extremes", "--out", str(tmp_path / "x"), "--data", str(tmp_path / "mine.csv"), "--seeds", "1", "--epochs", "1", "--quiet"]) == 2
 
 
 def test_the_best_model_from_the_command_line(tmp_path, tables):

@@ -6,10 +6,15 @@ import torch
 from scipy import special, stats
 
 from conftest import SMALL
-from genmod_nb.baselines import Independent
-from genmod_nb.cli import load
-from genmod_nb.extremes import Radial, RadialEnsemble, RadialPrior, StretchedNoise, stretched, unstretched
+from scipy.spatial.distance import cdist
+
+from genmod_nb.baselines import Bootstrap, GaussianCopula, Independent, Truth
+from genmod_nb.cli import load, main
+from genmod_nb.data import GaussianLaw, LossLaw
+from genmod_nb.extremes import (Radial, RadialEnsemble, RadialPrior, StretchedNoise, extreme_study, far_measures, far_ratios, given_distance, plot_extremes,
+                                stretched, tail_score, unstretched)
 from genmod_nb.likelihoods import LIKELIHOODS
+from genmod_nb.many import fit_many
 from genmod_nb.vae import VAE
 
 FEW = SMALL | dict(members=4, tails=(4.0, None))
@@ -80,6 +85,13 @@ def test_shares_are_what_the_validation_rows_say(radial, tables):
     assert radial.shares_.to_dict() == pytest.approx({"4.0": heavy, "None": 1 - heavy}, rel=1e-3, abs=1e-5)
 
 
+def test_it_is_the_same_among_others(radial, tables):
+    """The shares follow from the table's validation rows, whoever fits the members."""
+    again, other = fit_many([RadialEnsemble(**FEW), RadialEnsemble(**FEW | dict(early_stopping=False, max_epochs=3))], tables[0], progress=False)
+    assert again.shares_.equals(radial.shares_) and again.sample(50, random_state=0).equals(radial.sample(50, random_state=0))
+    assert other.shares_.tolist() == pytest.approx([0.5, 0.5])         # no row was held out: nothing speaks for a tail
+
+
 def test_a_file_keeps_it(radial, tmp_path, tables):
     radial.save(tmp_path / "m")
     again = load(tmp_path / "m")
@@ -105,3 +117,76 @@ def test_it_refuses(arguments, tables):
         RadialEnsemble(**FEW | arguments).fit(tables[0])
     with pytest.raises(ValueError, match="nu"):
         VAE(**SMALL, prior=Radial(0.5)).fit(tables[0])
+
+
+@pytest.fixture(scope="module")
+def study():
+    models = {"Truth itself": Truth(), "Bootstrap": Bootstrap(), "Gaussian copula": GaussianCopula()}
+    return extreme_study(models=models, seeds=range(2), n_other=1, n_jobs=1, progress=False)
+
+
+def test_the_study_knows_the_truth(study):
+    assert study.groupby("table", sort=False).model.count().to_dict() == {"real": 3, "law": 8, "Gaussian law": 4}
+    ratios = far_ratios(study).set_index(["table", "model", "seed"]).sort_index()
+    own = ratios.loc["law", "Truth itself"]
+    assert own["all 0.99"].to_numpy() == pytest.approx(1, abs=4 / (2 ** 18 * 7.9e-4) ** 0.5)
+    assert own["es mean 0.99"].to_numpy() == pytest.approx(1, abs=0.05) and own["chi f1 f4"].to_numpy() == pytest.approx(1, abs=0.2)
+    assert (ratios.loc["law", "Gaussian copula"]["all 0.99"] < 0.2).all()
+    assert ratios.loc["Gaussian law", "Gaussian copula"]["all 0.99"].item() == pytest.approx(1, abs=0.6)
+    assert (ratios.loc["Gaussian law", "Truth itself"]["all 0.99"] > 10).all()       # the other law
+    assert set(study[study.table == "real"].dropna(axis=1).columns) >= {"tail_score", "tail_score_mean"}
+
+
+def test_the_study_judges_stress(study):
+    own = study[study.table == "law"].set_index("model")
+    assert (own.given["Truth itself"] < 0.02).all() and (own.given["Gaussian copula"] > 2 * own.given["Truth itself"].max()).all()
+    assert own.given["Bootstrap"].isna().all() and own.refused["Bootstrap"].str.contains("likelihood").all()
+
+
+def test_an_error_in_a_scale_shows_in_the_stress(tables):
+    class Wrong(Truth):
+        def sample(self, *args, **kwargs):
+            X = super().sample(*args, **kwargs)
+            return X.assign(f3=1.2 * X.f3)
+    rows = LossLaw().sample(720, 0)
+    assert given_distance(Wrong().fit(rows), rows)["given"] > 2 * given_distance(Truth().fit(rows), rows)["given"]
+
+
+def test_pictures_of_extremes(study):
+    assert len(plot_extremes(study).axes) == 4
+    assert len(plot_extremes(study[study.table == "real"]).axes) == 2
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_the_tail_score_is_its_definition(d):
+    rng = np.random.default_rng(0)
+    real, fake, t = rng.standard_t(3, (150, d)) ** 2, rng.standard_t(3, (400, d)) ** 2, np.full(d, 4.0)
+    x, y = (np.maximum(v / t, 1) for v in (fake, real))
+    assert tail_score(real, fake, t) == pytest.approx(cdist(x, y).mean() - cdist(x, x).mean() / 2, rel=1e-12)
+    if d == 1:          # the threshold-weighted CRPS, as an integral over the levels above the threshold
+        grid = np.linspace(1, max(x.max(), y.max()), 400_001)
+        F = np.searchsorted(np.sort(x[:, 0]), grid, side="right") / len(x)
+        G = np.searchsorted(np.sort(y[:, 0]), grid, side="right") / len(y)         # the mean of 1{y <= z}
+        crps = np.trapezoid(F ** 2 - 2 * F * G + G, grid)
+        assert tail_score(real, fake, t) == pytest.approx(crps, rel=1e-3)
+
+
+@pytest.mark.parametrize("fake", [0.1, 9.0])
+def test_the_tail_score_where_nothing_or_all_is_far(fake):
+    real = np.full((20, 2), 0.5)
+    assert tail_score(real, np.full((30, 2), fake), [1.0, 1.0]) == pytest.approx(np.sqrt(2) * max(fake - 1, 0))
+
+
+def test_the_tail_score_prefers_the_law():
+    """Over many tables the law scores better than the one without joint extremes, which has the same margins."""
+    good, bad = (law.sample(30_000, 1) for law in (LossLaw(), GaussianLaw()))
+    t = good.quantile(0.95).to_numpy()
+    apart = [tail_score(X, bad, t) - tail_score(X, good, t) for X in (LossLaw().sample(2000, i) for i in range(20, 60))]
+    assert np.mean(apart) > 3 * np.std(apart) / 40 ** 0.5
+
+
+def test_the_study_from_the_command_line(tmp_path, tables):
+    tables[0].to_csv(tmp_path / "mine.csv")
+    assert main(["study", "extremes", "--out", str(tmp_path), "--data", str(tmp_path / "mine.csv"), "--seeds", "1", "--epochs", "1", "--jobs", "1", "--quiet"]) == 0
+    rows = pd.read_parquet(tmp_path / "extremes-0.parquet")
+    assert set(rows.table) == {"data"} and len(rows) == 13 and (tmp_path / "extremes-0.png").is_file()

@@ -170,7 +170,7 @@ def test_every_block_is_of_a_kind_that_is_run():
     texts = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     texts |= {n: "\n\n".join(cells(ROOT / "nbs" / n, "markdown")) for n in ("index.ipynb", "own_table.ipynb")}
     kinds = {name: re.findall(r"^```(.*)$", text, flags=re.M)[::2] for name, text in texts.items()}
-    assert kinds == {"README.md": ["bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash"]}
+    assert kinds == {"README.md": ["bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash", "bash"]}
 
 
 def test_own_table_commands_run(tmp_path):
@@ -183,12 +183,13 @@ def test_own_table_commands_run(tmp_path):
     python = "\n".join(s for kind, s in sources[:end] if kind == "code" and not s.startswith("#| hide"))
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    block, = [b for kind, s in sources if kind == "markdown" for b in BASH.findall(s)]
+    block = "\n".join(b for kind, s in sources if kind == "markdown" for b in BASH.findall(s))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PATH": path})
     assert done.returncode == 0, done.stderr
-    rows = {n: len((tmp_path / f"{n}.csv").read_text().splitlines()) - 1 for n in ("claims", "train", "heldout", "generated")}
-    assert rows == {"claims": 899, "train": 599, "heldout": 300, "generated": 300}
+    rows = {n: len((tmp_path / f"{n}.csv").read_text().splitlines()) - 1 for n in ("claims", "train", "heldout", "generated", "risk", "stress", "severe")}
+    assert rows == {"claims": 899, "train": 599, "heldout": 300, "generated": 300, "risk": 10, "stress": 1000, "severe": 1000}
+    assert set(pd.read_csv(tmp_path / "stress.csv").storm) == {45} and pd.read_csv(tmp_path / "severe.csv").storm.min() >= 45
     scores = pd.read_csv(tmp_path / "scores.csv", index_col="score")
     assert scores.value["anderson_darling"] < scores.training_95["anderson_darling"] and scores.value["novelty_copies"] == 0
     assert "kendall_error" in done.stdout and load(tmp_path / "model").get_params()["members"] == 2
