@@ -202,7 +202,7 @@ def execute(path):
 
 
 # Those that take longest, by their seconds, which every run prints; the others follow by size.
-SLOWEST = ["02_metrics", "05_wae", "03_vae", "10_evaluation", "00_data", "06_lars", "own_table", "07_gan", "04_sigma", "index", "28_scale", "08_ensemble"]
+SLOWEST = ["02_metrics", "09_extremes", "05_wae", "03_vae", "10_evaluation", "00_data", "06_lars", "own_table", "07_gan", "04_sigma", "index", "28_scale", "08_ensemble"]
 
 
 def execute_all(nbs):
