@@ -22,7 +22,7 @@ from .surroundings import changing, seed_from, steady
 from .study import (EXPECTED, IDEALS, SHARED, intervals, model_scores, paired_by_table,
                              quieted, run_plan, study_tables)
 from .baselines import Baseline, Truth
-from .extremes import BASELINES, NETWORKS
+from .tail_study import BASELINES, NETWORKS
 
 # %% ../nbs/10_evaluation.ipynb #3c515ba0
 @contextmanager

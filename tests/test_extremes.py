@@ -11,10 +11,10 @@ from scipy.spatial.distance import cdist
 from genmod_nb.baselines import Bootstrap, GaussianCopula, Independent, Truth
 from genmod_nb.cli import load, main
 from genmod_nb.data import GaussianLaw, LossLaw
-from genmod_nb.extremes import (Radial, RadialEnsemble, RadialPrior, StretchedNoise, extreme_study, far_measures, far_ratios, given_distance, plot_extremes,
-                                stretched, tail_score, unstretched)
+from genmod_nb.extremes import Radial, RadialEnsemble, RadialPrior, StretchedNoise, stretched, unstretched
 from genmod_nb.likelihoods import LIKELIHOODS
 from genmod_nb.many import fit_many
+from genmod_nb.tail_study import extreme_study, far_ratios, given_distance, plot_extremes, tail_score
 from genmod_nb.vae import VAE
 
 FEW = SMALL | dict(members=4, tails=(4.0, None))
