@@ -31,15 +31,21 @@ class RadialPrior(Prior):
     ):
         super().__init__(k + 1)
         self.nu = nu
-    def log_prob(self, z, context=Context()):
-        g, v, half = z[..., :-1], self.nu * (-2 * z[..., -1]).exp(), self.nu / 2
-        constant = math.log(2) - half * math.log(2) - math.lgamma(half)
-        return (normal_log_prob(g, torch.zeros_like(g), torch.zeros_like(g)).sum(-1)
-                + constant + half * v.log() - v / 2)
-    def sample(self, n, rng, context=Context()):
-        g = torch.randn(n, self.latent_dim - 1, generator=rng)
-        v = 2 * torch._standard_gamma(torch.full((n, 1), self.nu / 2), generator=rng)
-        return torch.cat([g, -(v / self.nu).log() / 2], 1)
+
+# %% ../nbs/09_extremes.ipynb #ex090010a
+@patch
+def log_prob(self: RadialPrior, z, context=Context()):
+    g, v, half = z[..., :-1], self.nu * (-2 * z[..., -1]).exp(), self.nu / 2
+    constant = math.log(2) - half * math.log(2) - math.lgamma(half)
+    return (normal_log_prob(g, torch.zeros_like(g), torch.zeros_like(g)).sum(-1)
+            + constant + half * v.log() - v / 2)
+
+# %% ../nbs/09_extremes.ipynb #ex090010b
+@patch
+def sample(self: RadialPrior, n, rng, context=Context()):
+    g = torch.randn(n, self.latent_dim - 1, generator=rng)
+    v = 2 * torch._standard_gamma(torch.full((n, 1), self.nu / 2), generator=rng)
+    return torch.cat([g, -(v / self.nu).log() / 2], 1)
 
 # %% ../nbs/09_extremes.ipynb #ex090014
 @patch
@@ -59,6 +65,7 @@ def stretched(
     square = z ** 2 / nu
     return z * (square / 2).exp(), square / 2 + square.log1p()
 
+# %% ../nbs/09_extremes.ipynb #ex090016a
 def unstretched(
     y,  # stretched scores, a tensor
     nu, # their tail index
@@ -89,6 +96,7 @@ class StretchedNoise(Noise):
         rows = self.inner.draw_given(stretched(x, self.nu)[0], columns, *given)
         return unstretched(rows, self.nu)
 
+# %% ../nbs/09_extremes.ipynb #ex090019a
 @patch
 def noise_law(self: RadialPrior, likelihood): return StretchedNoise(likelihood, self.nu)
 
@@ -135,6 +143,7 @@ def _positive(name, tails):
     if not len(tails) or not all(t is None or isinstance(t, Real) and t >= 1 for t in tails):
         raise ValueError(f"{name}={tails!r}: give numbers of 1 or more, and None for no radius")
 
+# %% ../nbs/09_extremes.ipynb #ex090027a
 class RadialEnsemble(Ensemble):
     "An ensemble whose members have radii with different tails, weighed by validation rows"
     _parameter_constraints = {**Ensemble._parameter_constraints, "tails": ["array-like"]}
@@ -151,10 +160,12 @@ class RadialEnsemble(Ensemble):
 @patch
 def member(self: RadialEnsemble, i: int) -> VAE:
     _positive("tails", self.tails)
-    if self.prior != "normal": raise ValueError("the members of a RadialEnsemble have their own prior")
+    if self.prior != "normal":
+        raise ValueError("the members of a RadialEnsemble have a prior of their own")
     own, tail = super(RadialEnsemble, self).member(i), self.tails[i % len(self.tails)]
     return own if tail is None else own.set_params(prior=Radial(tail))
 
+# %% ../nbs/09_extremes.ipynb #ex090028a
 @patch
 def parts(self: RadialEnsemble) -> list: # of VAEs
     "Return the members, unfitted; those of one turn through the tails have one seed"
@@ -162,6 +173,7 @@ def parts(self: RadialEnsemble) -> list: # of VAEs
     seeds = [m.random_state for m in members[::len(self.tails)]]
     return [m.set_params(random_state=seeds[i // len(self.tails)]) for i, m in enumerate(members)]
 
+# %% ../nbs/09_extremes.ipynb #ex090028b
 @patch
 def module_of(self: RadialEnsemble, modules: list) -> WeightedModule:
     return WeightedModule(modules, modules[0].mean.out_features, self.calibrated)
@@ -173,6 +185,7 @@ def _bound(model):
     own = h[h.split == "validation"].set_index("term").value
     return own["reconstruction"] - own["divergence"] if len(own) else math.nan
 
+# %% ../nbs/09_extremes.ipynb #ex090029a
 @patch
 def shares(self: RadialEnsemble, fitted: list, n_valid: int) -> dict:
     bounds, tail = np.array([_bound(m) for m in fitted]), np.arange(len(fitted)) % len(self.tails)
@@ -181,6 +194,7 @@ def shares(self: RadialEnsemble, fitted: list, n_valid: int) -> dict:
     else: w = np.full(each.ngroups, 1 / each.ngroups)       # nothing was held out
     return {"shares": torch.tensor((w / each.size())[tail].to_numpy(), dtype=torch.float32)}
 
+# %% ../nbs/09_extremes.ipynb #ex090029b
 @patch(as_prop=True)
 def shares_(self: RadialEnsemble) -> pd.Series:
     "The share of each tail in the mixture"
