@@ -32,7 +32,6 @@ class RadialPrior(Prior):
         super().__init__(k + 1)
         self.nu = nu
 
-# %% ../nbs/09_extremes.ipynb #ex090010a
 @patch
 def log_prob(self: RadialPrior, z, context=Context()):
     g, v, half = z[..., :-1], self.nu * (-2 * z[..., -1]).exp(), self.nu / 2
@@ -96,10 +95,6 @@ class StretchedNoise(Noise):
         rows = self.inner.draw_given(stretched(x, self.nu)[0], columns, *given)
         return unstretched(rows, self.nu)
 
-# %% ../nbs/09_extremes.ipynb #ex090019a
-@patch
-def noise_law(self: RadialPrior, likelihood): return StretchedNoise(likelihood, self.nu)
-
 # %% ../nbs/09_extremes.ipynb #ex090021
 class Radial(PriorSpec):
     "A radius with a Pareto tail, by which a VAE's directions are multiplied"
@@ -110,6 +105,9 @@ class Radial(PriorSpec):
     def build(self, latent_dim, n_features):
         self._validate_params()
         return RadialPrior(latent_dim, self.nu)
+
+@patch
+def noise_law(self: RadialPrior, likelihood): return StretchedNoise(likelihood, self.nu)
 
 # %% ../nbs/09_extremes.ipynb #ex090025
 class WeightedModule(EnsembleModule):

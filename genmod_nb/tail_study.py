@@ -158,7 +158,7 @@ def _tables_of(tables, seeds, n_other):
 # %% ../nbs/55_tail_study.ipynb #ts550035
 def _truths(table, some, *how):
     "The scores of draws from the law itself, as rows of the study"
-    fits = [(LAWS[table], train, test, seed) for seed, train, test in some] * (table in LAWS)
+    fits = [(LAWS[table], train, test, seed) for seed, train, test in some if table in LAWS]
     scores = score_all(fits, sample_scores, "", None, *how)
     return pd.DataFrame([dict(table=table, model="Truth", seed=fit[-1], failure="") | found
                          for fit, found in zip(fits, scores)])
