@@ -56,24 +56,26 @@ def scaled(self: RadialPrior, z, mean, log_sigma):
     return mean * s.exp(), log_sigma + s
 
 # %% ../nbs/09_extremes.ipynb #ex090016
+def _bend(nu): return (8 * nu + 3) / (8 * nu + 1)
+
 def stretched(
     z,  # normal scores, a tensor
-    nu, # tail index of the result
+    nu, # degrees of freedom of the result
 ): # (y, log dy/dz), both of the shape of z
-    "Return scores with a Pareto tail, and the logarithm of the slope (Goerg 2015)"
-    square = z ** 2 / nu
-    return z * (square / 2).exp(), square / 2 + square.log1p()
+    "Return nearly Student-t scores, and the logarithm of the slope (Wallace 1959)"
+    c = _bend(nu)
+    w = (c ** 2 / nu * z ** 2).clamp(min=1e-20)
+    r = w + (-torch.expm1(-w) / w).log()
+    return c * z * (r / 2).exp(), math.log(c) + w - r / 2
 
 # %% ../nbs/09_extremes.ipynb #ex090016a
 def unstretched(
     y,  # stretched scores, a tensor
-    nu, # their tail index
+    nu, # their degrees of freedom
 ): # normal scores
-    "Return the inverse of `stretched`, by Lambert's function"
-    a = y.detach().double().abs().cpu().numpy()
-    with np.errstate(divide="ignore"):      # log 0
-        w = special.wrightomega(2 * np.log(a) - math.log(nu))
-    return y.sign() * torch.from_numpy(np.sqrt(nu * w)).to(y)
+    "Return the inverse of `stretched`"
+    a = y.double()              # a square in single precision would overflow
+    return (a.sign() * (nu * (a ** 2 / nu).log1p()).sqrt() / _bend(nu)).to(y)
 
 # %% ../nbs/09_extremes.ipynb #ex090019
 class StretchedNoise(Noise):
