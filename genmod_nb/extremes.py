@@ -64,8 +64,10 @@ def stretched(
 ): # (y, log dy/dz), both of the shape of z
     "Return nearly Student-t scores, and the logarithm of the slope (Wallace 1959)"
     c = _bend(nu)
-    w = (c ** 2 / nu * z ** 2).clamp(min=1e-20)
-    r = w + (-torch.expm1(-w) / w).log()
+    w = c ** 2 / nu * z ** 2
+    far = w.clamp(min=0.1)              # where one minus an exponential keeps its digits
+    r = torch.where(w < 0.1, w / 2 + w ** 2 / 24 - w ** 4 / 2880,
+                    far + ((1 - (-far).exp()) / far).log())
     return c * z * (r / 2).exp(), math.log(c) + w - r / 2
 
 # %% ../nbs/09_extremes.ipynb #ex090016a

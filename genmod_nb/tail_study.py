@@ -143,16 +143,16 @@ def held_out_scores(model, train, test, seed=0, n_samples=2 ** 15): # as `sample
     return {"tail_score": own, "tail_score_mean": whole, "copula": copula}
 
 # %% ../nbs/55_tail_study.ipynb #ts550033
-def _tables_of(tables, seeds, n_other):
+def _tables_of(tables, seeds, n_splits, n_second):
     "{table: [(seed, training rows, held-out rows)]}, the second law beside the first"
-    plans = {}
+    plans, most = {}, {"law": len(seeds), "Gaussian law": n_second}
     for i, seed in enumerate(seeds):
         own = tables(seed) if callable(tables) else dict(tables)
         if "law" in own:
             rows = LAWS["Gaussian law"].sample(1257, seed)
             own["Gaussian law"] = rows[:720], rows[720:]
         for name, pair in own.items():
-            if name == "law" or i < n_other: plans.setdefault(name, []).append((seed, *pair))
+            if i < most.get(name, n_splits): plans.setdefault(name, []).append((seed, *pair))
     return plans
 
 # %% ../nbs/55_tail_study.ipynb #ts550035
@@ -168,13 +168,14 @@ def extreme_study(
     tables=study_tables, # {name: (train, test)}, or a function that gives it for each seed
     models=EXTREMES, # {name: unfitted model}
     seeds=range(64), # each a draw of the law
-    n_other: int = 16, # the first seeds are also draws of the second law, and splits
+    n_splits: int = 16, # so many of the seeds are also splits of the real table,
+    n_second: int = 8,  # and so many of them draws of the second law
     store=None, n_jobs: int = None, progress: bool = True, # as in `fit_many`
     **arguments,     # of the networks
 ) -> pd.DataFrame: # one row per table, model and seed: failure, and the scores of its table
     "Return `law_scores`, `sample_scores` on the second law, and `held_out_scores` elsewhere"
     parts, own = [], quieted(models, arguments)
-    for table, some in _tables_of(tables, seeds, n_other).items():
+    for table, some in _tables_of(tables, seeds, n_splits, n_second).items():
         score = {"law": law_scores, "Gaussian law": sample_scores}.get(table, held_out_scores)
         plan = [(dict(table=table, model=name, seed=seed), model, *rows)
                 for name, model in own.items() for seed, *rows in some]
