@@ -294,7 +294,7 @@ STUDIES = Late({
     "prior": ("lars", "prior_study", "plot_priors"), "gan": ("gan", "gan_study", "plot_gan"),
     "fidelity": ("ensemble", "fidelity_study", "plot_fidelity"),
     "evaluation": ("evaluation", "evaluation_study", "plot_frontier"),
-    "extremes": ("tail_study", "extreme_study", "plot_extremes")})
+    "extremes": ("evaluation", "extreme_study", "plot_extremes")})
 
 # %% ../nbs/30_cli.ipynb #c169f859
 def _on(cluster):

@@ -116,8 +116,7 @@ def parts(self: GenerativeModel) -> list:
 
 @patch
 def join(self: GenerativeModel,
-    fitted: list, # the parts, trained
-    n: int,       # rows of the table that they were fitted on
+    fitted: list, n: int, # the parts, trained, and the rows of the table that they are of
 ): # self
     "Take over what has come of the parts; returns self"
     return fitted[0]

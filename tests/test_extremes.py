@@ -11,10 +11,11 @@ from scipy.spatial.distance import cdist
 from genmod_nb.baselines import Bootstrap, GaussianCopula, Independent, Truth
 from genmod_nb.cli import load, main
 from genmod_nb.data import GaussianLaw, LossLaw
+from genmod_nb.evaluation import extreme_study
 from genmod_nb.extremes import Radial, RadialEnsemble, RadialPrior, StretchedNoise, stretched, unstretched
 from genmod_nb.likelihoods import LIKELIHOODS
 from genmod_nb.many import fit_many
-from genmod_nb.tail_study import extreme_study, far_ratios, given_distance, plot_extremes, tail_score
+from genmod_nb.tail_study import far_ratios, given_distance, plot_extremes, tail_score
 from genmod_nb.vae import VAE
 
 FEW = SMALL | dict(members=4, tails=(4.0, None))
@@ -63,10 +64,9 @@ def test_a_stretched_noise_is_one_law(kind):
     assert stats.kstest(drawn.numpy(), lambda v: np.interp(v, grid.numpy(), cdf)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("nu", [2.0, 8.0])
-def test_scores_near_zero_are_stretched_as_well_when_compiled(nu, tables):
+def test_scores_near_zero_are_stretched_as_well_when_compiled(tables):
     """A compiler may take exp(w) - 1 at its word, and lose all digits of a small w."""
-    z = torch.tensor([0.0, 1e-8, 1e-5, -1e-3, 0.03, 0.3])
+    nu, z = 4.0, torch.tensor([0.0, 1e-8, 1e-5, -1e-3, 0.03, 0.3])
     at_once = torch.compile(stretched)(z, nu)
     for found, exact in zip(at_once, stretched(z.double(), nu)):
         assert found.numpy() == pytest.approx(exact.numpy(), rel=1e-5, abs=1e-12)
