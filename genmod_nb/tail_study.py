@@ -207,5 +207,8 @@ def plot_extremes(
         if not relative: continue
         ax.axvline(1, color="0.4", lw=0.8, zorder=0)
         ax.set(xscale="log", xlabel="relative to the truth")
+        ticks = (0.2, 0.5, 1, 2) if own[name].min() > 0.1 else (0.01, 0.1, 1)
+        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
     axs[0, 0].invert_yaxis()
     return fig
