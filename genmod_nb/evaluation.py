@@ -12,7 +12,6 @@ __all__ = ['REPORT', 'BASELINES', 'NETWORKS', 'VARIANTS', 'EXTREMES', 'External'
 import copy, functools, itertools, math, random
 from contextlib import contextmanager
 from fastcore.basics import patch
-from fastcore.meta import delegates
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -213,11 +212,10 @@ def evaluation_study(
 VARIANTS = {"WAE, W2", "VAE, LARS, unbounded", "Ensemble of one"}
 EXTREMES = {k: m for k, m in (BASELINES | NETWORKS).items() if k not in VARIANTS}
 
-@delegates(tail_study)
 def extreme_study(
     tables=study_tables,  # as in `evaluation_study`
     models=EXTREMES,      # {name: unfitted model}
-    **kwargs,             # the other arguments of `tail_study`, and of the networks
+    **kwargs,             # the other arguments of `tail_study`, among them those of the networks
 ) -> pd.DataFrame: # as from `tail_study`
     "Return what every model says of the far tail"
     return tail_study(models, tables, **kwargs)

@@ -129,13 +129,19 @@ class WeightedModule(EnsembleModule):
 
 # %% ../nbs/09_extremes.ipynb #ex090026
 @patch
-def log_prob(self: WeightedModule, x, rng, scalars, state, n_draws):
+def log_prob(self: WeightedModule,
+    x, rng, scalars, state, n_draws, # as of `VAEModule.log_prob`
+): # log p(x), shape (n,), in nats
+    "Return the log-density of the mixture at each row"
     log_w = state["shares"].to(x).log()[:, None]
     mixture = lambda logs: (logs + log_w).logsumexp(0)
     return self._average("log_prob", mixture, x, rng, scalars, state, n_draws)
 
 @patch
-def elbo(self: WeightedModule, x, rng, scalars, state, n_draws):
+def elbo(self: WeightedModule,
+    x, rng, scalars, state, n_draws, # as of `VAEModule.log_prob`
+): # a bound, shape (n,), in nats
+    "Return the mean of the members' bounds by their shares, which is a bound of the mixture"
     w = state["shares"].to(x)
     return self._average("elbo", lambda bounds: w @ bounds, x, rng, scalars, state, n_draws)
 
