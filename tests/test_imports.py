@@ -60,7 +60,7 @@ def test_names_are_known_before_anything_is_imported():
             "from genmod_nb.files import Specification; print(sorted(Specification.registry))")
     status, out, err, _ = imported(code)
     assert status == 0, err
-    assert out.splitlines() == [f"False {['VAE', 'WAE', 'Density', 'GAN', 'WGANGP', 'Ensemble']} {[True] * 18}", "['LARS', 'Mixture', 'Normal', 'Vamp']"]
+    assert out.splitlines() == [f"False {['VAE', 'WAE', 'Density', 'GAN', 'WGANGP', 'Ensemble', 'RadialEnsemble']} {[True] * 18}", "['LARS', 'Mixture', 'Normal', 'Radial', 'Vamp']"]
 
 
 def test_every_public_name_of_the_command_line_is_there():
