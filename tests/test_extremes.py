@@ -92,7 +92,7 @@ def test_shares_are_what_the_validation_rows_say(radial, tables):
     fitted = [p.fit(tables[0]) for p in parts]
     last = [m.history_[(m.history_.epoch == m.best_epoch_) & (m.history_.split == "validation")].set_index("term").value for m in fitted]
     bound = np.array([v["reconstruction"] - v["divergence"] for v in last])
-    held = round(SMALL.get("validation_fraction", 0.2) * len(tables[0]))
+    held = round(SMALL.get("validation_fraction", 0.1) * len(tables[0]))
     heavy = special.expit(held * (bound[[0, 2]].mean() - bound[[1, 3]].mean()))
     assert radial.shares_.to_dict() == pytest.approx({"4.0": heavy, "None": 1 - heavy}, rel=1e-3, abs=1e-5)
 
