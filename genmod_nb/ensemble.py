@@ -22,7 +22,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 from .tables import table_shape
-from .data import FAKE, REAL
+from .data import SERIES
 from .surroundings import seed_from, steady
 from .given import LatentModule
 from .store import Store
@@ -426,7 +426,7 @@ def plot_fidelity(
     names, variants = list(rows.table.unique()), list(rows.variant.unique())
     fig, axs = plt.subplots(1, len(names), figsize=(5 + 3.4 * len(names), 4.6), sharey=True,
                             squeeze=False, layout="constrained")
-    looks = {"single": ("o", "0.6"), "average": ("s", REAL), "calibrated": ("D", FAKE)}
+    looks = {"single": ("o", "0.6"), "average": ("s", SERIES[1]), "calibrated": ("D", SERIES[0])}
     for ax, table in zip(axs[0], names):
         means = rows[rows.table == table].groupby("variant", sort=False)[list(looks)].mean()
         for step, (marker, colour) in looks.items():

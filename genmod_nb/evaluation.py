@@ -18,7 +18,7 @@ from sklearn.base import clone
 import torch
 from .estimators import no_likelihood
 from .frames import as_table, matched
-from .data import FAKE, REAL
+from .data import SERIES
 from .surroundings import changing, seed_from, steady
 from .study import (EXPECTED, IDEALS, SHARED, intervals, model_scores, paired_by_table,
                              quieted, run_plan, study_tables)
@@ -241,7 +241,7 @@ def _plot_models(ax, models, mean, half, corner):
         network = model in NETWORKS
         (x, y), (dx, dy) = mean.loc[model], half.loc[model]
         ax.errorbar(x, y, xerr=dx, yerr=dy, fmt="o" if network else "s", ms=5, lw=1,
-                    color=FAKE if network else REAL, label=f"{k}  {model}")
+                    color=SERIES[not network], label=f"{k}  {model}")
         if x < corner[0] and y < corner[1]: continue
         ax.annotate(k, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=9)
 

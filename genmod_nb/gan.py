@@ -22,7 +22,7 @@ from torch import nn
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 from .estimators import no_likelihood
-from .data import FAKE, REAL
+from .data import SERIES
 from .metrics import anderson_darling, kendall_error, kendall_taus, novelty
 from .surroundings import steady
 from .seam import GenerativeModule, Player
@@ -311,7 +311,7 @@ def plot_gan(
     for (line, score), (column, model) in itertools.product(
             enumerate(scores), enumerate(games)):
         ax, mine = axs[line, column], rows[rows.model == model]
-        for weights, colour, look in (("last", FAKE, ":"), ("average", REAL, "-")):
+        for weights, colour, look in (("last", SERIES[1], ":"), ("average", SERIES[0], "-")):
             wide = mine[mine.weights == weights].pivot(index="epochs", columns="seed", values=score)
             ax.plot(wide, look, color=colour, lw=0.6, alpha=0.5)
             ax.plot(wide.median(axis=1), look, color=colour, lw=2.5, marker="o", label=weights)

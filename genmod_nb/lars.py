@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from .estimators import check_count
-from .data import FAKE, REAL
+from .data import SERIES
 from .surroundings import seed_from, steady
 from .seam import GenerativeModule
 from .model import GenerativeModel
@@ -310,7 +310,7 @@ def _plot_fate(ax, prior, n=2000):
     rng = np.random.default_rng(0)
     z = rng.standard_normal((n, 2))
     accepted = np.log(rng.random(n)) < prior.log_a(z)
-    ax.scatter(*z.T, s=4, color=np.where(accepted, FAKE, "0.8"))
+    ax.scatter(*z.T, s=4, color=np.where(accepted, SERIES[0], "0.8"))
     ax.set(title=f"accepted: {accepted.mean():.0%}", xlabel="z₁", aspect="equal")
 
 # %% ../nbs/06_lars.ipynb #5c32d2fe
@@ -336,8 +336,8 @@ def plot_resampled(
         ax.set(title=title, xlabel="z₁", ylabel="z₂")
     if toy is not None:
         p, axis = square(toy.log_prob(at)), at[:n, 1]
-        axs[2].contour(axis, axis, p, levels=[0.1 * p.max()], colors=REAL, linewidths=0.8)
-    if points is not None: axs[2].scatter(*np.asarray(points).T, s=3, color=REAL, alpha=0.5)
+        axs[2].contour(axis, axis, p, levels=[0.1 * p.max()], colors=SERIES[1], linewidths=0.8)
+    if points is not None: axs[2].scatter(*np.asarray(points).T, s=3, color=SERIES[1], alpha=0.5)
     _plot_fate(axs[3], prior)
     for ax in axs[2:]: ax.set(xlim=(-half, half), ylim=(-half, half))
     for ax in axs: ax.grid(False)
@@ -426,8 +426,8 @@ def plot_priors(
 ): # a figure
     "Return the gains in held-out copula log-likelihood, one panel per table and decoder"
     import matplotlib.pyplot as plt
-    gains, looks = paired_gains(study), {"mixture": ("0.55", "s"), "Vamp": ("#0b3c6f", "^"),
-                                         "LARS": ("#e08214", "o")}
+    gains, looks = paired_gains(study), {"mixture": ("0.55", "s"), "Vamp": (SERIES[1], "^"),
+                                         "LARS": (SERIES[0], "o")}
     names, decoders = study.table.unique(), study.decoder.unique()
     size = 4.3 * len(decoders), 3.2 * len(names)
     fig, axs = plt.subplots(len(names), len(decoders), figsize=size, squeeze=False, sharex=True,

@@ -16,6 +16,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed
 from .frames import named
+from .data import SERIES
 from .margins import Margins
 from .many import fit_many
 from .study import intervals, run_study, score_all, study_tables, training_floor
@@ -43,10 +44,10 @@ def sigma_study(
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
 # %% ../nbs/04_sigma.ipynb #04f3b2c3
-_LOOKS = {("gaussian", ""): ("#0b3c6f", "o-", "scores, with noise"),
-          ("gaussian", "_f"): ("#0b3c6f", "o:", "scores, f(z) alone"),
-          ("identity", ""): ("#e08214", "s-", "raw losses, with noise"),
-          ("identity", "_f"): ("#e08214", "s:", "raw losses, f(z) alone")}
+_LOOKS = {("gaussian", ""): (SERIES[0], "o-", "scores, with noise"),
+          ("gaussian", "_f"): (SERIES[0], "o:", "scores, f(z) alone"),
+          ("identity", ""): (SERIES[1], "s-", "raw losses, with noise"),
+          ("identity", "_f"): (SERIES[1], "s:", "raw losses, f(z) alone")}
 
 def _lines(ax, rows, score, suffixes=("",)):
     "Means and 5-95 % ranges of a score against σ; the learned σ stands apart, on the right"
@@ -139,7 +140,7 @@ def size_study(
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
 # %% ../nbs/04_sigma.ipynb #9ec33e43
-_SIZES = {"Enc < Dec": "#e08214", "Enc = Dec": "0.35", "Enc > Dec": "#0b3c6f"}
+_SIZES = {"Enc < Dec": SERIES[1], "Enc = Dec": "0.35", "Enc > Dec": SERIES[0]}
 
 def plot_size(
     rows,        # of `size_study`
@@ -338,7 +339,7 @@ def search_and_refit(
 def _plot_trials(ax, trials):
     "Each trial's mean score, and the best so far"
     mean = trials.groupby(["trial", "state"]).score.mean().reset_index()
-    looks = {"COMPLETE": ("o", "#0b3c6f"), "PRUNED": ("x", "0.6"), "FAIL": ("v", "#e08214")}
+    looks = {"COMPLETE": ("o", SERIES[0]), "PRUNED": ("x", "0.6"), "FAIL": ("v", SERIES[2])}
     for (state, t), (marker, colour) in ((g, looks[g[0]]) for g in mean.groupby("state")):
         ax.plot(t.trial, t.score, marker, color=colour, label=state.lower(), ms=5)
     top = mean[mean.state == "COMPLETE"].set_index("trial").score.cummax()
@@ -383,6 +384,6 @@ def plot_search(
     trials = rows[rows.stage == "search"]
     fig, axs = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
     _plot_trials(axs[0], trials)
-    importances(trials).plot.barh(ax=axs[1], color="#0b3c6f")
+    importances(trials).plot.barh(ax=axs[1], color=SERIES[0])
     axs[1].set(xlabel="importance (nats per row)")
     return fig

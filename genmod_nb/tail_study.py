@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.spatial.distance import cdist
-from .data import FAKE, GaussianLaw, LossLaw
+from .data import SERIES, GaussianLaw, LossLaw
 from .frames import named
 from .joint import joint_exceedance, tail_dependence
 from .study import quieted, run_plan, score_all, study_tables
@@ -177,8 +177,8 @@ PANELS = {"all 0.999": "all four beyond 99.9 %", "χ": "χ at 99.9 %, mean of th
 def _panel(ax, own, name):
     "The median of each model, and the range of 80 % of its fits"
     q = own.groupby("model", sort=False)[name].quantile([0.1, 0.5, 0.9]).unstack()
-    ax.hlines(range(len(q)), q[0.1], q[0.9], color=FAKE, lw=2, alpha=0.6)
-    ax.plot(q[0.5], range(len(q)), "o", color=FAKE)
+    ax.hlines(range(len(q)), q[0.1], q[0.9], color=SERIES[0], lw=2, alpha=0.6)
+    ax.plot(q[0.5], range(len(q)), "o", color=SERIES[0])
     ax.set_title(PANELS[name], fontsize=10)
     ax.set_yticks(range(len(q)), q.index)
 

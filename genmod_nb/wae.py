@@ -196,8 +196,8 @@ def lambda_study(
     return run_study(plan, store, n_jobs=n_jobs, progress=progress)
 
 # %% ../nbs/05_wae.ipynb #3217f44d
-_LOOKS = {("w2", "learned"): ("#e08214", "o-"), ("w2", "0.5"): ("#e08214", "o:"),
-          ("mmd", "learned"): ("#0b3c6f", "s-"), ("mmd", "0.5"): ("#0b3c6f", "s:")}
+_LOOKS = {("w2", "learned"): (SERIES[1], "o-"), ("w2", "0.5"): (SERIES[1], "o:"),
+          ("mmd", "learned"): (SERIES[0], "s-"), ("mmd", "0.5"): (SERIES[0], "s:")}
 
 def plot_lambda(
     rows,        # of `lambda_study`
