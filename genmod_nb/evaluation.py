@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from fastcore.basics import patch
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 import torch
 from .estimators import no_likelihood
 from .frames import as_table, matched

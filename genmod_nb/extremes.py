@@ -146,10 +146,10 @@ def elbo(self: WeightedModule,
     return self._average("elbo", lambda bounds: w @ bounds, x, rng, scalars, state, n_draws)
 
 # %% ../nbs/09_extremes.ipynb #ex090027
-def _positive(name, tails):
+def _check_tails(tails):
     "Raise `ValueError` unless these are tail indices or None"
     if not len(tails) or not all(t is None or isinstance(t, Real) and t >= 1 for t in tails):
-        raise ValueError(f"{name}={tails!r}: give numbers of 1 or more, and None for no radius")
+        raise ValueError(f"tails={tails!r}: give numbers of 1 or more, and None for no radius")
 
 # %% ../nbs/09_extremes.ipynb #ex090027a
 class RadialEnsemble(Ensemble):
@@ -167,7 +167,7 @@ class RadialEnsemble(Ensemble):
 # %% ../nbs/09_extremes.ipynb #ex090028
 @patch
 def member(self: RadialEnsemble, i: int) -> VAE:
-    _positive("tails", self.tails)
+    _check_tails(self.tails)
     if self.prior != "normal":
         raise ValueError("the members of a RadialEnsemble have a prior of their own")
     own, tail = super(RadialEnsemble, self).member(i), self.tails[i % len(self.tails)]

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from sklearn.base import BaseEstimator, clone
 import torch
 import genmod_nb
-from .paths import FILES, model_folder, saved_model
+from .paths import model_folder, saved_model
 from .margins import MARGINS, Margins
 from .surroundings import seed_from, shielded, steady
 

@@ -15,7 +15,6 @@ from numbers import Real
 from typing import NamedTuple
 from fastcore.basics import patch
 import numpy as np
-from scipy import stats
 import torch
 from .atoms import TIE
 from .surroundings import surroundings

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from .estimators import check_count, check_seed
 from .frames import about, is_constant, numbers, whole
 from .tables import random_rows
-from .data import FAKE, REAL, SERIES
+from .data import FAKE, REAL
 from .dominance import dominated
 from .joint import tail_dependence
 from .neighbours import nearest

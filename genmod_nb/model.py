@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import torch
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed, refit, snapshot
-from .frames import as_table, check_order, dressed, frame_kind, whole
+from .frames import check_order, dressed, frame_kind, whole
 from .tables import (check_losses, checked_pieces, give_back_memory, is_large, pieces,
                               random_rows, warn_of_few, warn_of_table, write_table)
 from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores,

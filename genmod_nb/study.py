@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'IDEALS', 'EXPECTED', 'study_tables', 'without_noise', 'posterior', 'active_units', 'fit_scores',
-           'score_all', 'run_study', 'intervals', 'paired_intervals', 'paired_by_table', 'training_floor',
+           'score_all', 'run_study', 'intervals', 'paired_intervals', 'paired_by_table', 'training_floor', 'copula_of',
            'model_scores', 'with_seed', 'quieted', 'fit_all', 'score_into', 'run_plan']
 
 # %% ../nbs/27_study.ipynb #c2447b32
@@ -227,6 +227,15 @@ IDEALS = dict(anderson_darling=0, kendall_error=0, copula=math.inf, two_sample=0
               tail_dependence_error=0, energy_distance=0, novelty_ratio=1, novelty_copies=0)
 EXPECTED = {"expected_anderson_darling": anderson_darling, "expected_kendall_error": kendall_error}
 
+# %% ../nbs/27_study.ipynb #cp270002
+def copula_of(
+    model, # a fitted model of this package
+    test,  # held-out rows
+) -> float: # nats per row
+    "Return the copula part of the held-out log-likelihood, NaN of a model without a likelihood"
+    score = getattr(model, "copula_score", None)
+    return math.nan if score is None else score(test)
+
 # %% ../nbs/27_study.ipynb #a7d2c101
 def model_scores(
     model, # a fitted model of this package
@@ -244,10 +253,8 @@ def model_scores(
     try: fake = model.sample(len(test), random_state=seed)
     except Exception as e: return {"failure": f"{type(e).__name__}: {e}"}
     rate = len(test) / (time.perf_counter() - start)
-    try: copula = model.copula_score(test)
-    except AttributeError: copula = math.nan    # no likelihood
     card = scorecard(test, fake, train, reps=0, progress=False).value.to_dict()
-    scores = {k: (card | {"copula": copula})[k] for k in IDEALS}
+    scores = {k: (card | {"copula": copula_of(model, test)})[k] for k in IDEALS}
     fakes = [fake, *(model.sample(len(test), random_state=rng) for _ in range(n_tables - 1))]
     expected = {k: float(np.mean([f(test, x) for x in fakes])) for k, f in EXPECTED.items()}
     return scores | expected | {"sample_rate": rate}

@@ -12,7 +12,6 @@ from sklearn.base import clone
 import genmod_nb.ensemble as chapter
 from conftest import SMALL
 from genmod_nb.cli import main
-from genmod_nb.data import LossLaw, simulate_losses
 from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
 from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity, spline, spline_inverse
 from genmod_nb.evaluation import REPORT, compare, evaluation_study, paired, plot_frontier, summary

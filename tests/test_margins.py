@@ -9,7 +9,7 @@ from scipy import optimize, special, stats
 from conftest import SMALL
 from genmod_nb.cli import MODELS, main
 from genmod_nb.families import FAMILIES, HalfT, Gamma
-from genmod_nb.margin import GaussianMargin, LogMargin, RawMargin, only
+from genmod_nb.margin import GaussianMargin, LogMargin, only
 from genmod_nb.margins import MARGINS, Margins
 from genmod_nb.tails import fit_gpd
 from genmod_nb.baselines import Truth

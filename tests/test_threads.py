@@ -14,16 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KernelDensity
 
 from conftest import SMALL, small
 from test_contract import diverging
 from genmod_nb import engine, surroundings
-from genmod_nb.compiled import _own_folder
 from genmod_nb.engine import run_epoch, train_members
 from genmod_nb.member import Member
 from genmod_nb.many import _fit_each
@@ -33,7 +30,6 @@ from genmod_nb.cli import MODELS
 from genmod_nb.margins import Margins
 from genmod_nb.baselines import Bootstrap, GaussianCopula, GaussianMixture, Vine
 from genmod_nb.evaluation import External
-from genmod_nb.ensemble import Ensemble
 from genmod_nb.gan import last_weights
 from genmod_nb.lars import Density, LARS
 from genmod_nb.study import posterior, without_noise
