@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils._param_validation import Interval, StrOptions
 import torch
+from .data import SERIES
 from .priors import DIVERGENCES, StandardNormal
 from .study import run_study, study_tables
 from .vae import VAE
