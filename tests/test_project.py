@@ -165,12 +165,28 @@ def test_the_ci_tests_every_cell_that_has_a_size_for_tests():
     assert option == "--file_re" and {n.name for n in NOTEBOOKS if re.search(pattern, n.name)} == sized and len(sized) < len(NOTEBOOKS)
 
 
+def test_readme_shows_the_front_page():
+    """The rows of its table are those of the stored headline, its picture is there, its extras exist."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    content = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    cell = next(c for c in content if "label: tbl-headline" in "".join(c.get("source", "")))
+    table = {re.split(r"  +", l.strip())[0]: re.split(r"  +", l.strip())[1:] for l in cell["outputs"][0]["data"]["text/plain"]}
+    rows = {l.split("|")[1].strip(): [v.strip() for v in l.split("|")[2:-1] if v.strip()] for l in readme.splitlines() if "±" in l and l.startswith("|")}
+    pairs = {"the report's settings": "its settings, our table", "`Ensemble()`": "Ensemble()", "vine copula, the best classical one": "vine copula"}
+    assert rows == {ours: table[theirs] for ours, theirs in pairs.items()}
+    assert all(v in readme for v in table["floor"])
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", readme)
+    assert pictures and all((ROOT / f).stat().st_size > 10_000 for f in pictures)
+    wanted = re.search(r'pip install "\.\[(.+?)\]"', readme).group(1).split(",")
+    assert set(wanted) <= {k.removesuffix("_requirements") for k in re.findall(r"^(\w+_requirements)", (ROOT / "settings.ini").read_text(encoding="utf-8"), flags=re.M)}
+
+
 def test_every_block_is_of_a_kind_that_is_run():
     """Code cells run as tests of their notebooks; blocks in the text must be among those that run here."""
     texts = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     texts |= {n: "\n\n".join(cells(ROOT / "nbs" / n, "markdown")) for n in ("index.ipynb", "own_table.ipynb")}
     kinds = {name: re.findall(r"^```(.*)$", text, flags=re.M)[::2] for name, text in texts.items()}
-    assert kinds == {"README.md": ["bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash", "bash"]}
+    assert kinds == {"README.md": ["bash", "bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash", "bash"]}
 
 
 def test_own_table_commands_run(tmp_path):
