@@ -163,7 +163,7 @@ def integral_of(model, X, rows=20_000):
 
 def integral():
     quick = dict(progress=False, random_state=0)
-    models = {name: MODELS[name](**quick) for name in ("vae", "wae", "density", "ensemble")}
+    models = {name: MODELS[name](**quick) for name in ("vae", "wae", "density", "ensemble", "radial")}
     models |= {"lars": VAE(prior=LARS(), **quick)} | {type(b).__name__: b for b in (Independent(), GaussianCopula(), GaussianMixture(random_state=0), Vine())}
     rows = []
     for table, X in tables().items():
