@@ -278,6 +278,18 @@ def tail_dependence(self: LossLaw,
         chi[j, k] = chi[k, j] = limit if u == 1 else self.joint_sf(x)[0] / (1 - u)
     return pd.DataFrame(chi, self.columns, self.columns)
 
+# %% ../nbs/00_data.ipynb #cb000002
+@patch
+def chi_bar(self: LossLaw,
+    u: float = 0.99, # level in (0, 1)
+) -> pd.DataFrame: # in [-1, 1], shape (4, 4), dimensionless
+    """Return chi-bar of each pair of losses at level u, by the same quadrature
+    (Coles, Heffernan and Tawn 1999).
+
+    Raises `ValueError` unless 0 < u < 1."""
+    if not 0 < u < 1: raise ValueError(f"u={u}: choose a level in (0, 1)")
+    return 2 * np.log(1 - u) / np.log(self.tail_dependence(u) * (1 - u)) - 1
+
 # %% ../nbs/00_data.ipynb #ja1a6004
 def _level(level):
     "A level, if it is one"

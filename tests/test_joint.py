@@ -31,6 +31,26 @@ def test_a_law_says_what_its_rows_show(kind, tables):
     assert rows.z.std() == pytest.approx(1, abs=0.5)        # the errors are not too wide either
 
 
+def test_chi_bar_of_a_law(tables):
+    """Of normal pairs by scipy's integral; of both laws by their rows, within 4 errors of a logarithm; far out towards its limit."""
+    u = 0.999
+    q = stats.norm.isf(1 - u)
+    for j, k in ((0, 1), (1, 2), (0, 3)):
+        rho = GaussianLaw.correlation[0][j, k]
+        both = stats.multivariate_normal.cdf([-q, -q], cov=[[1, rho], [rho, 1]])
+        assert GaussianLaw().chi_bar(u).iloc[j, k] == pytest.approx(2 * np.log(1 - u) / np.log(both) - 1, abs=1e-5)
+    for kind in LAWS:
+        said, seen = kind().chi_bar(u).to_numpy(), chi_bar(tables[kind], u).to_numpy()
+        p = (1 - u) ** (2 / (1 + said))
+        error = (1 + said) / np.abs(np.log(p)) / np.sqrt(ROWS * p)
+        assert (np.abs(seen - said) <= 4 * error * (1 - np.eye(4)) + 1e-9).all()
+        assert np.allclose(np.diag(said), 1) and (said == said.T).all()
+    assert (LossLaw().chi_bar(1 - 1e-12).to_numpy() > LossLaw().chi_bar(u).to_numpy() - 1e-12).all()
+    for u in (0, 1):
+        with pytest.raises(ValueError, match=f"u={u}"):
+            LossLaw().chi_bar(u)
+
+
 def test_a_planted_error_is_caught(tables):
     """Correlations that are off by 0.02 in stress, a scale by one per cent."""
     class Off(LossLaw):
