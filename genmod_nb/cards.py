@@ -159,7 +159,7 @@ def card(
     Raises `ValueError` where the model was fitted on other rows than `train`, and where held-out
     rows are training rows."""
     digest, seed = _same_table(model, train, real), check_seed(random_state)
-    shared, names = shared_rows(train, real), model.columns_
+    shared, names, given = shared_rows(train, real), model.columns_, train
     train, real = named(train, names), named(real, names)
     draws = named(model.sample(check_count("n_samples", n_samples), random_state=seed), names)
     (about, table), margins = _about(model, train, digest), _margins(model, train)
@@ -170,7 +170,7 @@ def card(
         scores=_scores(model, real, train, seed, reps, permutations, progress),
         tails=_tails(draws, real), joint=_joint(draws, real, train),
         risk=None if risk_of is None else risk(
-            model, **dict(random_state=seed, progress=progress, X=train) | risk_of
+            model, **dict(random_state=seed, progress=progress, X=given) | risk_of
         ).to_dict("records"),
         membership=membership_attack(model, train, real, seed),
         limits=_limits(table, margins, len(real), shared)))

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed
 from .frames import matched, named, numbers
-from .margins import Margins
+from .margins import Margins, takes_negative
 from .metrics import DISTANCES, SMALL_IS_BAD, anderson_darling, novelty
 from .baselines import GaussianCopula
 
@@ -62,14 +62,17 @@ NEIGHBOURS, MORE = 5, 10    # of the estimate; draws for each training row
 
 def _ratio(model, reference, n, seed):
     "A function of rows that returns log p_model - log p_reference"
+    own = np.asarray if model.columns_ is None else pd.DataFrame
+    signed = (reference < 0).any(axis=None)
     try:
-        model.score_samples(reference[:1])
-        peer = GaussianCopula().fit(reference)
-        return "density", lambda rows: model.score_samples(rows) - peer.score_samples(rows)
+        model.score_samples(own(reference[:1]))
+        if not (signed or takes_negative(model.margins, model.lower)):
+            peer = GaussianCopula().fit(reference)
+            return "density", lambda t: model.score_samples(own(t)) - peer.score_samples(t)
     except AttributeError: pass     # it only draws
-    kind = "gaussian" if (reference >= 0).all(axis=None) else "raw"
-    law, draws = Margins(kind).fit(reference), named(model.sample(MORE * n, random_state=seed))
-    Z = lambda t: law.transform(t.clip(lower=0) if kind == "gaussian" else t).to_numpy()
+    law = Margins("raw" if signed else "gaussian").fit(reference)
+    draws = named(model.sample(MORE * n, random_state=seed), list(reference))
+    Z = lambda t: law.transform(t if signed else t.clip(lower=0)).to_numpy()
     trees = [cKDTree(Z(t)) for t in (draws, reference)]
     r = lambda rows: np.maximum([t.query(Z(rows), k=[NEIGHBOURS])[0][:, 0] for t in trees], 1e-9)
     return "neighbours", lambda rows: reference.shape[1] * np.diff(np.log(r(rows)), axis=0)[0]
