@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 import genmod_nb
 from .estimators import no_likelihood, refit, snapshot
 from .given import conditional_pieces, moved, no_density, resampled, t_given
-from .tables import warn_of_few, warn_of_table
+from .tables import table_digest, warn_of_few, warn_of_table
 from .data import LossLaw
 from .margins import margins_of, mixed_log_prob, takes_negative
 from .surroundings import seed_from, shielded, surroundings
@@ -76,6 +76,7 @@ def _train(self: Baseline, X):
     self.margins_ = margins_of(self.margins, table, self.lower, self.upper)
     u = np.random.default_rng(0).random(table.shape)
     self._learn(pd.DataFrame(self.margins_.scores(table, u), table.index, table.columns))
+    self.digest_ = table_digest(X)
 
 # %% ../nbs/29_baselines.ipynb #40c11cc5
 @patch
@@ -316,7 +317,7 @@ def _config(self: Baseline):
     if "random_state" in params: params["random_state"] = self.seed_
     return dict(format=FORMAT, version=genmod_nb.__version__, model=type(self).__name__,
                 params=params, columns=self.columns_, n_features=self.n_features_in_,
-                best_epoch=None, path=None, history=None)
+                digest=self.digest_, best_epoch=None, path=None, history=None)
 
 # %% ../nbs/29_baselines.ipynb #cf4b237d
 @patch

@@ -308,7 +308,8 @@ def parts(self: Ensemble) -> list: # of VAEs
 @patch
 def _gather(self: Ensemble, fitted):
     "Take over what the members share, and what is noted of each"
-    for name in ("margins_", "device_", "path_", "columns_", "frame_", "n_features_in_"):
+    for name in ("margins_", "digest_", "device_", "path_", "columns_", "frame_",
+                 "n_features_in_"):
         setattr(self, name, getattr(fitted[0], name))
     if hasattr(fitted[0], "feature_names_in_"):
         self.feature_names_in_ = fitted[0].feature_names_in_

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .estimators import check_count, check_seed, refit, snapshot
 from .frames import check_order, dressed, frame_kind, whole
 from .tables import (check_losses, checked_pieces, give_back_memory, is_large, pieces,
-                              random_rows, warn_of_few, warn_of_table, write_table)
+                         random_rows, table_digest, warn_of_few, warn_of_table, write_table)
 from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores,
                                takes_negative)
 from .surroundings import seed_from, shielded, steady, usable_device
@@ -206,8 +206,8 @@ def _prepare(self: GenerativeModel, X, laws=None):
     key = id(X), self.margins, repr(ends)
     if key not in laws:
         law = margins_of(self.margins, table, *ends)
-        laws[key] = law, torch.from_numpy(table_of_scores(law, X, table))
-    self.margins_, Z = laws[key]
+        laws[key] = law, torch.from_numpy(table_of_scores(law, X, table)), table_digest(X)
+    self.margins_, Z, self.digest_ = laws[key]
     with steady(self.seed_) as rng:
         self.module_ = self.build(table.shape[1]).to(self.device_)
         rows, valid = self._split(len(Z), rng)

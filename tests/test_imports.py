@@ -17,14 +17,15 @@ def imported(code, *arguments, **kwargs):
     return done.returncode, done.stdout, [l for l, name in zip(lines, names) if not name and "import time:" not in l], {n[1].split(".")[0] for n in names if n}
 
 
-QUICK = {"--version": 0, "--help": 0, "fit --help": 0, "sample --help": 0, "score --help": 0, "risk --help": 0, "study --help": 0, "": 2, "dance": 2,
+QUICK = {"--version": 0, "--help": 0, "fit --help": 0, "sample --help": 0, "score --help": 0, "risk --help": 0, "card --help": 0, "study --help": 0, "": 2, "dance": 2,
          "fit": 2, "fit a.csv --bogus 1": 2, "fit a.csv": 2, "fit nosuch.csv --out m": 2, "fit a.xlsx --out m": 2, "fit empty --out m": 2,
          "fit a.csv --out m --model oracle": 2, "fit a.csv --out m --seed -1": 2, "fit a.csv --out m --seed x": 2, "fit a.csv --out m --param depth": 2,
          "fit a.csv --out m --lower x": 2, "fit a.csv --out .": 2, "fit a.csv --out a.csv/m": 2, "sample nosuch --out x.csv": 2, "sample empty --out x.csv": 2,
          "sample m --out x.xlsx": 2, "sample m -n 0 --out x.csv": 2, "sample m --out a.csv/x.csv": 2, "score a.csv nosuch.csv": 2, "score a.csv a.csv --reps 0": 2,
          "score a.csv a.csv --train nosuch.csv": 2, "risk": 2, "risk nosuch": 2, "risk nosuch.csv": 2, "risk empty": 2, "risk a.xlsx": 2, "risk a.csv --levels x": 2, "risk a.csv --levels 99": 2, "risk a.csv --weights f1": 2,
          "risk a.csv -n 0": 2, "risk a.csv --seed -1": 2, "risk a.csv --out x.xlsx": 2, "risk a.csv --intervals 20": 2, "risk a.csv --data a.csv": 2, "risk a.csv --intervals 20 --data a.csv": 2,
-         "study dance": 2, "study sigma": 2, "study sigma --out s --data nosuch.csv": 2, "study sigma --out a.csv": 2}
+         "card": 2, "card m": 2, "card m --out card.pdf": 2, "card m --out card.html": 2, "card m --out card.html --real a.csv": 2, "card m --out card.html --real nosuch.csv --train a.csv": 2,
+         "card nosuch --out card.html --real a.csv --train a.csv": 2, "study dance": 2, "study sigma": 2, "study sigma --out s --data nosuch.csv": 2, "study sigma --out a.csv": 2}
 
 
 @pytest.mark.parametrize("line", QUICK)

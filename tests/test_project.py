@@ -134,13 +134,13 @@ def test_readme_commands_run(tmp_path, tables):
     from genmod_nb.cli import main
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [l.split()[1:] for block in BASH.findall(readme) for l in block.splitlines() if l.startswith("genmod ")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     tables[0].to_csv(tmp_path / "losses.csv")
     tables[1].to_csv(tmp_path / "heldout.csv")
     here = os.getcwd()
     os.chdir(tmp_path)
     try:
-        assert [main(c) for c in commands] == [0, 0, 0, 0]
+        assert [main(c) for c in commands] == [0, 0, 0, 0, 0]
     finally:
         os.chdir(here)
 
@@ -186,7 +186,7 @@ def test_every_block_is_of_a_kind_that_is_run():
     texts = {"README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
     texts |= {n: "\n\n".join(cells(ROOT / "nbs" / n, "markdown")) for n in ("index.ipynb", "own_table.ipynb")}
     kinds = {name: re.findall(r"^```(.*)$", text, flags=re.M)[::2] for name, text in texts.items()}
-    assert kinds == {"README.md": ["bash", "bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash", "bash"]}
+    assert kinds == {"README.md": ["bash", "bash", "python", "python", "bash"], "index.ipynb": [], "own_table.ipynb": ["bash", "bash", "bash"]}
 
 
 def test_own_table_commands_run(tmp_path):
@@ -208,4 +208,5 @@ def test_own_table_commands_run(tmp_path):
     assert set(pd.read_csv(tmp_path / "stress.csv").storm) == {45} and pd.read_csv(tmp_path / "severe.csv").storm.min() >= 45
     scores = pd.read_csv(tmp_path / "scores.csv", index_col="score")
     assert scores.value["anderson_darling"] < scores.training_95["anderson_darling"] and scores.value["novelty_copies"] == 0
+    assert "Model card: Ensemble" in (tmp_path / "card.html").read_text() and (tmp_path / "card.json").is_file()
     assert "kendall_error" in done.stdout and load(tmp_path / "model").get_params()["members"] == 2
