@@ -35,7 +35,7 @@ def _same_table(model, train, real):
                          f"fitted on ({model.digest_[:12]}...): same rows, columns and order?")
     return digest
 
-# %% ../nbs/56_cards.ipynb #cd560010
+# %% ../nbs/56_cards.ipynb #cd560050a
 def _warned(model, X):
     "What a fit warns of on this table, as texts"
     with warnings.catch_warnings(record=True) as said:
@@ -45,6 +45,7 @@ def _warned(model, X):
         margins_of(model.margins, X, model.lower, model.upper)
     return list(dict.fromkeys(str(w.message) for w in said))
 
+# %% ../nbs/56_cards.ipynb #cd560010
 def _about(model, X, digest):
     "What the model is, and what it was fitted on"
     own = model.get_params(deep=False)
@@ -67,7 +68,7 @@ def _margins(model, X):
                  largest=X[c].max(), level=len(X) / (len(X) + 1))
             for c, m in zip(X, model.margins_.choices_.to_dict("records"))]
 
-# %% ../nbs/56_cards.ipynb #cd560016
+# %% ../nbs/56_cards.ipynb #cd560051a
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)     # of the tails
 
 def _quantile(x, level):
@@ -76,6 +77,7 @@ def _quantile(x, level):
     low, high = stats.binom.ppf((0.05, 0.95), n, level)
     return at(np.ceil(n * level)) if n * (1 - level) >= 1 else None, at(low), at(high + 1)
 
+# %% ../nbs/56_cards.ipynb #cd560016
 def _tails(draws, real):
     "A dict for each column and level: the model's quantile and that of held-out rows"
     rows = []
@@ -86,13 +88,14 @@ def _tails(draws, real):
             rows.append(dict(column=str(c), level=level, model=float(q), **own))
     return rows
 
-# %% ../nbs/56_cards.ipynb #cd560020
+# %% ../nbs/56_cards.ipynb #cd560052a
 def _share(what, own, k, n):
     "The model's figure and k of n held-out rows, with the ends of their 90 % interval"
     ends = stats.binomtest(int(k), int(n)).proportion_ci(0.9, "exact") if n else (0.0, 1.0)
     return dict(what=what, model=float(own), rows=float(k / n) if n else None, low=float(ends[0]),
                 high=float(ends[1]), hits=int(k), of=int(n))
 
+# %% ../nbs/56_cards.ipynb #cd560020
 def _joint(draws, real, train):
     "Facts about large losses that come together, and the tail score"
     over = (real.rank() - 0.5 > 0.95 * len(real)).to_numpy()

@@ -60,24 +60,29 @@ def permutation_p(
 # %% ../nbs/57_checks.ipynb #ch570013
 NEIGHBOURS, MORE = 5, 10    # of the estimate; draws for each training row
 
-def _ratio(model, reference, n, seed):
-    "A function of rows that returns log p_model - log p_reference"
-    own = np.asarray if model.columns_ is None else pd.DataFrame
+# %% ../nbs/57_checks.ipynb #ch570013a
+def _by_neighbours(model, reference, n, seed):
+    "The log-ratio of the two densities as a function of rows, from distances to neighbours"
     signed = (reference < 0).any(axis=None)
-    try:
-        model.score_samples(own(reference[:1]))
-        if not (signed or takes_negative(model.margins, model.lower)):
-            peer = GaussianCopula().fit(reference)
-            return "density", lambda t: model.score_samples(own(t)) - peer.score_samples(t)
-    except AttributeError: pass     # it only draws
     law = Margins("raw" if signed else "gaussian").fit(reference)
     draws = named(model.sample(MORE * n, random_state=seed), list(reference))
     Z = lambda t: law.transform(t if signed else t.clip(lower=0)).to_numpy()
     trees = [cKDTree(Z(t)) for t in (draws, reference)]
     r = lambda rows: np.maximum([t.query(Z(rows), k=[NEIGHBOURS])[0][:, 0] for t in trees], 1e-9)
-    return "neighbours", lambda rows: reference.shape[1] * np.diff(np.log(r(rows)), axis=0)[0]
+    return lambda rows: reference.shape[1] * np.diff(np.log(r(rows)), axis=0)[0]
 
 # %% ../nbs/57_checks.ipynb #ch570014
+def _ratio(model, reference, *how):
+    "(what the density of the model comes from, a function of rows: the log-ratio)"
+    own = np.asarray if model.columns_ is None else pd.DataFrame
+    try: known = len(model.score_samples(own(reference[:1])))
+    except AttributeError: known = 0     # it only draws
+    if not known or takes_negative(model.margins, model.lower):
+        return "neighbours", _by_neighbours(model, reference, *how)
+    peer = GaussianCopula().fit(reference)
+    return "density", lambda t: model.score_samples(own(t)) - peer.score_samples(t)
+
+# %% ../nbs/57_checks.ipynb #ch570014a
 def membership_attack(
     model, # fitted
     train, # the rows that it was fitted on, shape (n, d): the members

@@ -119,7 +119,8 @@ def fit(
 ):
     "Fit a generative model to a table of losses and save it to a folder"
     if out is None: raise ValueError("--out: name the folder to write the model to")
-    params = {"random_state": _seed(seed), "progress": not quiet} | dict(map(parameter, param or []))
+    params = {"random_state": _seed(seed), "progress": not quiet}
+    params |= dict(map(parameter, param or []))
     if epochs is not None: params["max_epochs"] = epochs
     params |= one_end("lower", lower) | one_end("upper", upper)
     folder, data = model_folder(out), find_table(data)
@@ -152,7 +153,8 @@ def sample(
 ):
     "Draw rows from a fitted model into a csv or parquet file"
     path, seed, n = _table_path(out), _seed(seed), check_count("n_samples", n)
-    asked = dict(given=conditions("given", given, float), where=conditions("where", where, interval_of))
+    asked = dict(given=conditions("given", given, float),
+                 where=conditions("where", where, interval_of))
     worth = load(saved_model(folder)).sample_to(path, n, seed, not quiet, **asked)
     if quiet: return
     stress = f" (worth {worth:.0f} independent ones)" if given or where else ""

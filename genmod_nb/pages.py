@@ -42,6 +42,7 @@ def _svg(fig, name, text):
     return (f'<figure>{box}<svg role="img" aria-label="{told}"{svg[start:]}</div>'
             f"<figcaption>{told}</figcaption></figure>")
 
+# %% ../nbs/58_pages.ipynb #cd560032a
 def _figure(wide, *shape, **kwargs):
     "A figure and its axes, in plain ink"
     from matplotlib.figure import Figure
@@ -145,6 +146,7 @@ _SCORES = dict(score="score", value="value", floor="floor", floor_95="limit", me
                training="training rows", training_95="their limit", p="p")
 _ENDS = dict(model="model", rows="held-out rows", low="90 % from", high="to")
 
+# %% ../nbs/58_pages.ipynb #cd560038a
 def _tiles(facts):
     "What a reader sees first"
     judged = [r for r in facts["scores"] if r["met"] is not None]
@@ -162,6 +164,7 @@ def _pairs(label, values):
              for k, v in values.items() if v is not None]
     return _table(texts, dict(k="what", v="value"), label).replace("<table", '<table class="pairs"')
 
+# %% ../nbs/58_pages.ipynb #cd560039a
 def _tail_score(scores):
     "The tail score of the model beside that of the training rows, in a sentence"
     if scores["model"] is None: return "The tail score needs thresholds above zero."
@@ -169,6 +172,7 @@ def _tail_score(scores):
             f"{scores['model']:.4g} for draws of the model, and {scores['training']:.4g} for the "
             "training rows.")
 
+# %% ../nbs/58_pages.ipynb #cd560039b
 def _membership(facts):
     "What the attack found, in a sentence"
     a, by = facts["membership"], {"density": "the model's own density",
