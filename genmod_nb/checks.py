@@ -75,9 +75,8 @@ def _by_neighbours(model, reference, n, seed):
 def _ratio(model, reference, *how):
     "(what the density of the model comes from, a function of rows: the log-ratio)"
     own = np.asarray if model.columns_ is None else pd.DataFrame
-    try: known = len(model.score_samples(own(reference[:1])))
-    except AttributeError: known = 0     # it only draws
-    if not known or takes_negative(model.margins, model.lower):
+    only_draws = not hasattr(model, "score_samples")
+    if only_draws or takes_negative(model.margins, model.lower):
         return "neighbours", _by_neighbours(model, reference, *how)
     peer = GaussianCopula().fit(reference)
     return "density", lambda t: model.score_samples(own(t)) - peer.score_samples(t)
