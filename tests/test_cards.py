@@ -105,7 +105,7 @@ def test_the_same_twice_and_through_a_file(made, tmp_path):
 
 def test_the_chapter_documents_every_key(made):
     cells = json.loads((ROOT / "nbs" / "56_cards.ipynb").read_text(encoding="utf-8"))["cells"]
-    text = next(t for c in cells if "{#tbl-card}" in (t := "".join(c["source"])))
+    text = next(t for c in cells if "| key | of |" in (t := "".join(c["source"])))
     told = {k: (kind, what) for k, kind, what in re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", text, flags=re.M)}
     facts = made[-1]
     kinds = {dict: "object", list: "list", int: "number"}
