@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import special, stats
 from sklearn import mixture
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 import genmod_nb
@@ -28,8 +28,9 @@ from .tables import table_digest, warn_of_few, warn_of_table
 from .data import LossLaw
 from .margins import margins_of, mixed_log_prob, takes_negative
 from .surroundings import seed_from, shielded, surroundings
-from .files import (FORMAT, check_arrays, expected_margins, load_model, margin_arrays,
-                             margins_from, read_folder, section, take_columns, write_folder)
+from .files import (FORMAT, check_arrays, check_positive, expected_margins, load_model,
+                             margin_arrays, margins_from, read_folder, section, take_columns,
+                             write_folder)
 from .model import GenerativeModel
 
 # %% ../nbs/29_baselines.ipynb #a81c0d55
@@ -170,7 +171,8 @@ class GaussianCopula(Baseline):
 # %% ../nbs/29_baselines.ipynb #4f1259e1
 class GaussianMixture(Baseline):
     "A mixture of normal distributions of the scores under the fitted margins, its size by BIC"
-    _parameter_constraints = {"max_components": [Interval(Integral, 1, None, closed="left")],
+    _parameter_constraints = {**dict.fromkeys(["max_components", "n_init"],
+                                              [Interval(Integral, 1, None, closed="left")]),
                               "random_state": ["random_state"], **Baseline._parameter_constraints}
     _shapes = {"weights": ("float64", "k"), "means": ("float64", "kd"),
                "covariances": ("float64", "kdd"), "precisions_cholesky": ("float64", "kdd")}
@@ -178,21 +180,21 @@ class GaussianMixture(Baseline):
         max_components: int = 8, # components at most
         random_state=None,       # seed of the starting points
         lower=None, upper=None,  # as in `Baseline`
+        n_init: int = 1,         # starts of each size, of which the most likely is kept
     ):
         super().__init__(lower, upper)
-        self.max_components, self.random_state = max_components, random_state
+        self.max_components, self.n_init, self.random_state = max_components, n_init, random_state
     def _learn(self, Z):
         warn_of_few(*Z.shape)
         Z, self.seed_ = Z.to_numpy(), seed_from(self.random_state)
-        sizes = range(1, min(self.max_components, len(Z)) + 1)
         with threadpool_limits(1):      # several threads add up in an order of their own
-            fits = [mixture.GaussianMixture(k, random_state=self.seed_).fit(Z) for k in sizes]
+            fits = [mixture.GaussianMixture(k, n_init=self.n_init, random_state=self.seed_).fit(Z)
+                    for k in range(1, min(self.max_components, len(Z)) + 1)]
         self.mixture_ = min(fits, key=lambda m: m.bic(Z))
     def _draw(self, n, rng):
-        m = self.mixture_
-        return self._of(rng.choice(m.n_components, size=n, p=m.weights_ / m.weights_.sum()), rng)
-    def _of(self, k, rng):
-        "A draw from component k for each row"
+        w = self.mixture_.weights_
+        return self._of(rng.choice(len(w), size=n, p=w / w.sum()), rng)
+    def _of(self, k, rng):              # a draw from component k for each row
         m = self.mixture_
         roots = np.linalg.cholesky(m.covariances_)
         return m.means_[k] + (roots[k] @ rng.standard_normal((*m.means_[k].shape, 1)))[..., 0]
@@ -227,26 +229,34 @@ def _levels(Z):
 
 # %% ../nbs/29_baselines.ipynb #86f37aa0
 class Vine(Baseline):
-    "The fitted margins under a vine of parametric pair copulas"
+    "The fitted margins under a vine of pair copulas"
     _shapes = {"vine": ("U8", "n")}
+    _parameter_constraints = {"families": [StrOptions({"parametric", "nonparametric", "all"})],
+                              **Baseline._parameter_constraints}
+    def __init__(self,
+        lower=None, upper=None, # as in `Baseline`
+        families="parametric",  # of pair copulas: "parametric", "nonparametric" or "all"
+    ):
+        super().__init__(lower, upper)
+        self.families = families
     def _learn(self, Z):
         warn_of_few(*Z.shape)
         pv = _pyvinecopulib()
-        controls = pv.FitControlsVinecop(family_set=pv.families.parametric, num_threads=1)
+        controls = pv.FitControlsVinecop(getattr(pv.families, self.families), num_threads=1)
         self.vine_ = pv.Vinecop.from_data(_levels(Z.to_numpy()), controls=controls)
     def _draw(self, n, rng):
-        seeds = rng.integers(2 ** 31, size=6).tolist()
-        return special.ndtri(np.clip(self.vine_.sample(n, seeds=seeds), 1e-15, 1 - 1e-15))
+        u = self.vine_.sample(n, seeds=rng.integers(2 ** 31, size=6).tolist())
+        return special.ndtri(np.clip(u, 1e-15, 1 - 1e-15))
     def _log_prob(self, Z):
-        density = self.vine_.pdf(_levels(Z))
-        return np.log(np.maximum(density, 1e-300)) + stats.norm.logpdf(Z).sum(1)
+        density = np.maximum(self.vine_.pdf(_levels(Z)), 1e-300)
+        return np.log(density) + stats.norm.logpdf(Z).sum(1)
 
 # %% ../nbs/29_baselines.ipynb #bv809645
 @patch
 def _draw_given(self: Vine, n, at, rng):
     u = np.asfortranarray(np.tile(_levels(np.array(list(at.values()))), (n, 1)))
-    seeds, first = rng.integers(2 ** 31, size=6).tolist(), [j + 1 for j in at]
-    try: rows = self.vine_.sample_conditional(u, seeds=seeds, conditioning_set=first)
+    seeds = rng.integers(2 ** 31, size=6).tolist()
+    try: rows = self.vine_.sample_conditional(u, seeds=seeds, conditioning_set=[j + 1 for j in at])
     except RuntimeError as e:
         if "not admissible" not in str(e): raise
         return self._weighed(n, at, rng)
@@ -359,18 +369,11 @@ def _restore(self: Baseline, arrays):
     "Take over what a file has kept; raise `ValueError` on what no fit leaves"
     for name, array in arrays.items(): setattr(self, f"{name}_", array)
 
-# %% ../nbs/29_baselines.ipynb #788c3940
-def _check_positive(R, what):
-    "Raise `ValueError` unless matrices are symmetric and positive definite"
-    try: np.linalg.cholesky(R)      # of the lower triangle
-    except np.linalg.LinAlgError: raise ValueError(f"{what} are not positive definite") from None
-    if not np.allclose(R, R.swapaxes(-1, -2)): raise ValueError(f"{what} are not symmetric")
-
 # %% ../nbs/29_baselines.ipynb #c2157849
 @patch
 def _restore(self: GaussianCopula, arrays):
     R = self.correlation_ = arrays["correlation"]
-    _check_positive(R, "the correlations")
+    check_positive(R, "the correlations")
     if not (np.diag(R) == 1).all(): raise ValueError("a correlation with itself is not 1")
 
 # %% ../nbs/29_baselines.ipynb #415cd5de
@@ -382,7 +385,7 @@ def _restore(self: GaussianMixture, arrays):
         raise ValueError("there are not as many means and covariances as weights")
     if not ((w >= 0).all() and np.isclose(w.sum(), 1)):
         raise ValueError("the weights are no shares")
-    _check_positive(C, "the covariances")
+    check_positive(C, "the covariances")
     if not np.allclose(P @ P.swapaxes(1, 2) @ C, np.eye(C.shape[-1]), atol=1e-4):
         raise ValueError("the factors are not those of the covariances")
     self.mixture_ = mixture.GaussianMixture(len(w), random_state=self.seed_)
@@ -418,11 +421,10 @@ def _filled(self: Baseline, config, found, read):
     if self._shapes is None: raise _no_file(type(self))
     self._validate_params()
     take_columns(self, config)
-    d = self.n_features_in_
-    check_arrays(found, self._expected(d))
+    check_arrays(found, self._expected(self.n_features_in_))
     arrays = {k: np.array(v, order="C") for k, v in read().items()}
-    bad = [k for k, v in arrays.items() if not np.isfinite(v).all()]
-    if bad: raise ValueError(f"{bad[0]} holds NaN or inf")
+    if bad := [k for k, v in arrays.items() if not np.isfinite(v).all()]:
+        raise ValueError(f"{bad[0]} holds NaN or inf")
     self.margins_ = margins_from(self, arrays)
     self._restore(section(arrays, "law."))
     return self

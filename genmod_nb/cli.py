@@ -167,7 +167,8 @@ def load(
     """Return the model in a folder, whichever of the book's models or baselines it is.
 
     Raises what `GenerativeModel.load` raises."""
-    import genmod_nb.evaluation     # it imports every model and prior that a folder can name
+    import genmod_nb.evaluation     # it imports every model and prior that a folder can name,
+    import genmod_nb.copulas        # and this the baselines that it does not use
     from genmod_nb.baselines import Baseline, holds_baseline
     from genmod_nb.model import GenerativeModel
     return (Baseline if holds_baseline(path) else GenerativeModel).load(path)

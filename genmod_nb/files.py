@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'OLDER', 'HEAD', 'margin_arrays', 'model_arrays', 'model_config', 'Specification', 'from_json', 'as_json',
-           'write_folder', 'save_model', 'read_folder', 'expected_margins', 'check_arrays', 'take_columns', 'section',
-           'margins_from', 'restore_model', 'load_model']
+           'write_folder', 'save_model', 'read_folder', 'expected_margins', 'check_arrays', 'check_positive',
+           'take_columns', 'section', 'margins_from', 'restore_model', 'load_model']
 
 # %% ../nbs/24_files.ipynb #e0380fba
 #| code-fold: true
@@ -199,6 +199,16 @@ def check_arrays(
         if not like or any(b not in (a, None) for a, b in zip(found[name][1], shape)):
             raise ValueError(f"the arrays do not fit the arguments in config.json: {name!r} is "
                              f"{found[name][0]} of shape {tuple(found[name][1])}")
+
+# %% ../nbs/24_files.ipynb #cp240002
+def check_positive(
+    R,    # matrices, shape (..., d, d)
+    what, # their name in the error
+): # nothing
+    "Raise `ValueError` unless matrices are symmetric and positive definite"
+    try: np.linalg.cholesky(R)      # of the lower triangle
+    except np.linalg.LinAlgError: raise ValueError(f"{what} are not positive definite") from None
+    if not np.allclose(R, R.swapaxes(-1, -2)): raise ValueError(f"{what} are not symmetric")
 
 # %% ../nbs/24_files.ipynb #f2000005
 def take_columns(

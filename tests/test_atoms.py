@@ -1,4 +1,6 @@
 """Values that many rows share: which are atoms, that nothing is drawn beyond one at an end of the range, and that density and sampler are one."""
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from scipy import stats
 from conftest import SMALL
 from genmod_nb.atoms import distinct, find_atoms, untied
 from genmod_nb.baselines import GaussianCopula, GaussianMixture, Independent, Vine
+from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.cli import MODELS, load, main
 from genmod_nb.data import simulate_losses
 from genmod_nb.margin import GaussianMargin
@@ -124,8 +127,9 @@ def integral(fitted, X, rows):
 
 
 @pytest.mark.parametrize("table", ["zero-heavy", "capped", "rounded", "deductible and limit", "a standard sum"])
-@pytest.mark.parametrize("model", [GaussianCopula(), GaussianMixture(random_state=0), Vine(), VAE(**SMALL), VAE(**SMALL | dict(margins="log"))],
-                         ids=["copula", "mixture", "vine", "vae", "vae on logs"])
+@pytest.mark.parametrize("model", [GaussianCopula(), GaussianMixture(random_state=0), Vine(), FoldedT(), TCopulaMixture(n_init=1, random_state=0),
+                                   SplineFlow(max_epochs=5, random_state=0), VAE(**SMALL), VAE(**SMALL | dict(margins="log"))],
+                         ids=["copula", "mixture", "vine", "folded t", "t copulas", "flow", "vae", "vae on logs"])
 def test_the_density_comes_to_one(model, table):
     value, error = integral(model.fit(TABLES[table]), TABLES[table], 2000)
     assert error < 0.02 and value == pytest.approx(1, abs=3 * error + 0.005)
@@ -153,7 +157,8 @@ def test_every_model_takes_a_range_and_keeps_it_in_its_file(name, tmp_path):
         MODELS[name](**SMALL, upper={"f2": 1e-6}).fit(X)
 
 
-@pytest.mark.parametrize("baseline", [Independent, GaussianCopula, Vine, GaussianMixture])
+@pytest.mark.parametrize("baseline", [Independent, GaussianCopula, Vine, GaussianMixture, FoldedT, partial(TCopulaMixture, n_init=1),
+                                      partial(BaggedVines, members=2), partial(SplineFlow, max_epochs=2)])
 def test_every_baseline_takes_a_range(baseline, tmp_path):
     top = float(LOSSES.max().max())
     fitted = baseline(upper=top).fit(LOSSES)

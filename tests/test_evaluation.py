@@ -18,6 +18,7 @@ from genmod_nb.data import simulate_losses
 from genmod_nb.margins import SIGNED, Margins
 from genmod_nb.study import EXPECTED, IDEALS
 from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Truth, Vine, holds_baseline
+from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.evaluation import External
 from genmod_nb.evaluation import compare, ranks, summary
 from genmod_nb.gan import GAN
@@ -40,11 +41,12 @@ class Jitter:
 
 def baselines():
     return [Bootstrap(), Independent(), GaussianCopula(), GaussianMixture(max_components=3, random_state=0), Vine(),
+            BaggedVines(members=2, random_state=0), FoldedT(), TCopulaMixture(n_init=1, random_state=0), SplineFlow(max_epochs=2, random_state=0),
             External(Jitter(), random_state=0)]
 
 
 EACH = pytest.mark.parametrize("model", baselines(), ids=lambda m: type(m).__name__)
-DENSE = pytest.mark.parametrize("model", baselines()[1:5], ids=lambda m: type(m).__name__)
+DENSE = pytest.mark.parametrize("model", baselines()[1:-1], ids=lambda m: type(m).__name__)
 SMALL = dict(max_epochs=3, progress=False)
 
 
@@ -60,7 +62,7 @@ def once(tables):
     return of
 
 
-@parametrize_with_checks([m for m in baselines() if not isinstance(m, (Vine, External))])
+@parametrize_with_checks([m for m in baselines() if not isinstance(m, (Vine, BaggedVines, External))])
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -137,7 +139,7 @@ def test_before_fit(model):
 
 
 # ------------------------------------------------------------------ files
-KEPT = pytest.mark.parametrize("model", [*baselines()[:5], Truth()], ids=lambda m: type(m).__name__)
+KEPT = pytest.mark.parametrize("model", [*baselines()[:-1], Truth()], ids=lambda m: type(m).__name__)
 
 
 def change(folder, change_config=None, **arrays):
@@ -214,7 +216,7 @@ def test_damaged_folder(model, how, once, tmp_path):
 def test_damaged_arrays(model, once, tmp_path):
     model = once(model)
     loc = "margins__0__" + ("loc" if model.margins == "identity" else "xi")
-    laws = [f"law__{name}" for name in model._shapes if name != "vine"]
+    laws = [f"law__{name}" for name in model._shapes if name not in ("vine", "vines")]
     for name in [loc, *laws]:
         folder = model.save(tmp_path / "model")
         own = load_file(folder / "model.safetensors")[name.replace("__", ".")]
@@ -396,7 +398,7 @@ def test_gaussian_copula_recovers_a_gaussian_copula():
 def test_columns_that_say_the_same():
     X = simulate_losses(100, random_state=0)
     X["twin"] = 2 * X.f1
-    for model in (GaussianCopula(), GaussianMixture(max_components=2, random_state=0), Vine()):
+    for model in (GaussianCopula(), GaussianMixture(max_components=2, random_state=0), Vine(), FoldedT(), TCopulaMixture(n_init=1, random_state=0)):
         fake = model.fit(X).sample(200, random_state=0)
         assert np.isfinite(model.score(X)) and fake.f1.corr(fake.twin, "kendall") > 0.9
 

@@ -9,6 +9,7 @@ from scipy import special, stats
 
 from genmod_nb.baselines import Bootstrap, GaussianCopula, GaussianMixture, Independent, Truth, Vine
 from genmod_nb.cli import main
+from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.data import LossLaw, simulate_losses
 from genmod_nb.ensemble import Ensemble
 from genmod_nb.gan import GAN
@@ -25,7 +26,9 @@ MODELS = {"normal": VAE(**QUIET), "student": VAE(likelihood="student", **QUIET),
           "multivariate t": VAE(likelihood="multivariate_t", sigma="conditional", **QUIET), "LARS": VAE(prior=LARS(), **QUIET), "mixture": VAE(prior=Mixture(4), **QUIET),
           "Vamp": VAE(prior=Vamp(4), **QUIET), "WAE": WAE(**QUIET), "Density": Density(**QUIET), "Density of a mixture": Density(prior=Mixture(4), **QUIET),
           "Ensemble": Ensemble(members=2, **QUIET), "uncalibrated": Ensemble(members=2, calibrated=False, **QUIET)}
-BASELINES = {c.__name__: c() for c in (Independent, GaussianCopula, GaussianMixture, Vine, Truth)}
+COPULAS = {"BaggedVines": BaggedVines(members=2, random_state=0), "FoldedT": FoldedT(), "TCopulaMixture": TCopulaMixture(n_init=1, random_state=0),
+           "SplineFlow": SplineFlow(max_epochs=5, random_state=0)}
+BASELINES = {c.__name__: c() for c in (Independent, GaussianCopula, GaussianMixture, Vine, Truth)} | COPULAS
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def test_two_intervals_keep_their_dependence(fitted):
     assert stats.kendalltau(X.f1, X.f4).statistic == pytest.approx(0.245, abs=0.02)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS) + ["Vine"])
+@pytest.mark.parametrize("name", sorted(MODELS) + ["Vine", "BaggedVines", "FoldedT", "TCopulaMixture"])
 def test_a_value_is_a_narrow_window(fitted, name):
     """What is drawn given a value is what the same model draws in a narrow window around it."""
     model, x = fitted[name], LOSSES.f1.quantile(0.9)
@@ -129,7 +132,7 @@ def test_a_value_is_a_narrow_window(fitted, name):
 
 
 @pytest.mark.parametrize("columns", [("f1", "f3"), ("f2", "f4"), ("f1", "f2", "f3")])
-@pytest.mark.parametrize("name", ["multivariate t", "student", "Ensemble", "Density", "Vine"])
+@pytest.mark.parametrize("name", ["multivariate t", "student", "Ensemble", "Density", "Vine", *COPULAS])
 def test_several_values(fitted, name, columns):
     """The same with two values and three, whether or not they begin an order of the vine."""
     model, x = fitted[name], LOSSES.quantile(0.6)[list(columns)]

@@ -109,14 +109,14 @@ def run(code):
 
 
 def test_imports_are_light():
-    heavy = ("matplotlib", "seaborn", "statsmodels", "skfolio", "pyvinecopulib", "optuna", "dask", "nbdev", "clevercsv", "filelock")
+    heavy = ("matplotlib", "seaborn", "statsmodels", "skfolio", "pyvinecopulib", "zuko", "optuna", "dask", "nbdev", "clevercsv", "filelock")
     everything = ", ".join(f"genmod_nb.{m}" for m in MODULES)
     done = run(f"import sys, {everything}; print([m for m in {heavy} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_without_extras():
-    hide = "import sys; [sys.modules.__setitem__(m, None) for m in ('skfolio', 'skfolio.datasets', 'pyvinecopulib', 'optuna', 'dask', 'distributed')]\n"
+    hide = "import sys; [sys.modules.__setitem__(m, None) for m in ('skfolio', 'skfolio.datasets', 'pyvinecopulib', 'zuko', 'optuna', 'dask', 'distributed')]\n"
     modules = "\n".join(f"import genmod_nb.{m}" for m in MODULES)
     done = run(hide + modules + "\nfrom genmod_nb.data import load_losses\ntry: load_losses()\nexcept ImportError as e: print(e)")
     assert done.returncode == 0 and "pip install 'genmod_nb[data]'" in done.stdout, done.stderr

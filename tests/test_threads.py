@@ -29,6 +29,7 @@ from genmod_nb.surroundings import steady
 from genmod_nb.cli import MODELS
 from genmod_nb.margins import Margins
 from genmod_nb.baselines import Bootstrap, GaussianCopula, GaussianMixture, Vine
+from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.evaluation import External
 from genmod_nb.gan import last_weights
 from genmod_nb.lars import Density, LARS
@@ -39,7 +40,9 @@ from genmod_nb.vae import VAE
 
 FITS = {name: small(kind, compile=False) for name, kind in MODELS.items()}
 FITS |= {"lars": VAE(prior=LARS(hidden=(8,)), **SMALL, compile=False), "vine": Vine(), "bootstrap": Bootstrap(),
-         "copula": GaussianCopula(), "mixture": GaussianMixture(random_state=0), "external": External(KernelDensity(bandwidth=0.01))}
+         "copula": GaussianCopula(), "mixture": GaussianMixture(random_state=0), "external": External(KernelDensity(bandwidth=0.01)),
+         "bagged vines": BaggedVines(members=2, random_state=0), "folded t": FoldedT(), "t copulas": TCopulaMixture(n_init=1, random_state=0),
+         "spline flow": SplineFlow(max_epochs=2, random_state=0)}
 
 
 def drawn(model):
@@ -49,7 +52,7 @@ def drawn(model):
 def facts(model):
     """Everything that a fit has left, as bytes and texts."""
     left = {k: v for k, v in vars(model).items() if k.endswith("_") and not k.startswith("_")}
-    return {k: pickle.dumps(v) for k, v in left.items() if k not in ("vine_",)} | {"sample": drawn(model).tobytes()}
+    return {k: pickle.dumps(v) for k, v in left.items() if k not in ("vine_", "vines_")} | {"sample": drawn(model).tobytes()}
 
 
 @contextmanager
