@@ -24,121 +24,54 @@ from genmod_nb.tables import warn_of_few
 
 OUT = Path(__file__).parent / "results" / "folded_t.csv"
 
-FAR = 12    # scores beyond it count as it: a level within 1e-33 of 0 or 1
+FAR = 12    # scores beyond it count as it: a level within 1e-33 of 1
+DOF = (1, 100)      # the range of degrees of freedom
 
-def _quantiles(Z, nu, folded):
-    "What a t variable, or its absolute value, is at scores"
-    z = np.clip(Z, -FAR, FAR)
-    if folded: return -special.stdtrit(nu, special.ndtr(-z) / 2)
-    return -np.sign(z) * special.stdtrit(nu, special.ndtr(-np.abs(z)))
 
-def _scores(T, nu, folded):
-    "The scores of draws from t distributions, or of their absolute values"
-    if folded: return -special.ndtri(np.minimum(2 * special.stdtr(nu, -np.abs(T)), 1 - 1e-16))
-    return -np.sign(T) * special.ndtri(special.stdtr(nu, -np.abs(T)))
+def quantiles(Z, nu):
+    """What |T| is at normal scores."""
+    return -special.stdtrit(nu, special.ndtr(-np.clip(Z, -FAR, FAR)) / 2)
 
-MOST = 12   # columns that signs are summed over: 2^(MOST - 1) terms a row
 
-def _signs(d, folded):
-    "The sign vectors summed over, shape (m, d): half of them for a fold, or one"
-    own = [[1, -1] if folded else [1]] * (d - 1)
-    return np.array(list(itertools.product([1], *own)), dtype=float)
-
-def _terms(x, R, nu, signs):
-    "Log t densities of rows at each sign vector, and the weights of the scatter, shape (n, m)"
+def t_terms(x, R, nu, signs):
+    """Log t densities of rows at each vector of signs, shape (n, signs)."""
     d, P, (i, j) = len(R), np.linalg.inv(R), np.triu_indices(len(R), 1)
-    cross = (x[:, i] * x[:, j] * P[i, j]) @ (signs[:, i] * signs[:, j]).T
-    square = np.maximum((x ** 2 @ np.diag(P))[:, None] + 2 * cross, 0)
-    constant = (special.gammaln((nu + d) / 2) - special.gammaln(nu / 2)
-                - d / 2 * np.log(nu * np.pi) - np.linalg.slogdet(R)[1] / 2)
-    return constant - (nu + d) / 2 * np.log1p(square / nu), (nu + d) / (nu + square)
+    square = np.maximum((x ** 2 @ np.diag(P))[:, None] + 2 * (x[:, i] * x[:, j] * P[i, j]) @ (signs[:, i] * signs[:, j]).T, 0)
+    constant = special.gammaln((nu + d) / 2) - special.gammaln(nu / 2) - d / 2 * np.log(nu * np.pi) - np.linalg.slogdet(R)[1] / 2
+    return constant - (nu + d) / 2 * np.log1p(square / nu)
 
-def t_copula_log_density(
-    Z,  # normal scores, shape (n, d)
-    R,  # correlations, shape (d, d)
-    nu: float, # degrees of freedom, 1 or more
-    folded: bool = False, # the copula of absolute values?
-) -> np.ndarray: # shape (n,), in nats
-    """Return the log-density of a t copula, or of a folded one, at normal scores.
 
-    A fold costs 2^(d - 1) terms a row. Source: Demarta and McNeil (2005), @eq-folded-copula."""
-    x, d = _quantiles(Z, nu, folded), len(R)
-    logs, _ = _terms(x, R, nu, _signs(d, folded))
-    margins = stats.t.logpdf(x, nu).sum(1) + folded * (d - 1) * np.log(2)
-    return special.logsumexp(logs, axis=1) - margins
+def log_density(Z, R, nu):
+    """Log-density of the folded copula at normal scores, shape (n,): by symmetry the first sign is one."""
+    d, x = len(R), quantiles(Z, nu)
+    signs = np.array([(1, *s) for s in itertools.product([1, -1], repeat=d - 1)], float)
+    return special.logsumexp(t_terms(x, R, nu, signs), axis=1) - stats.t.logpdf(x, nu).sum(1) - (d - 1) * np.log(2)
 
-RIDGE, DOF = 1e-6, (1, 100)     # taken off correlations; the range of degrees of freedom
 
-def _triangle(a, d):
-    "The Cholesky factor with these numbers, and the lengths its rows had"
-    A = np.eye(d)
-    A[np.tril_indices(d, -1)] = a
-    lengths = np.linalg.norm(A, axis=1, keepdims=True)
-    return A / lengths, lengths
+def triangle(a, d):
+    """A correlation matrix as L L', from d (d - 1) / 2 numbers; the rows of L have length one."""
+    L = np.eye(d)
+    L[np.tril_indices(d, -1)] = a
+    return L / np.linalg.norm(L, axis=1, keepdims=True)
 
-def _correlation(a, d):
-    "The correlation matrix with these numbers, shape (d, d)"
-    L, _ = _triangle(a, d)
-    R = (1 - RIDGE) * L @ L.T
-    np.fill_diagonal(R, 1)
-    return R
-
-def _angles(R):
-    "The numbers of a correlation matrix"
-    L = np.linalg.cholesky(R)
-    return (L / np.diag(L)[:, None])[np.tril_indices(len(R), -1)]
-
-def _slope(Z, w, R, nu, folded):
-    "The derivative by R of the weighted sum of log-densities, shape (d, d)"
-    x, signs, (i, j) = _quantiles(Z, nu, folded), _signs(len(R), folded), np.triu_indices(len(R), 1)
-    logs, scatter = _terms(x, R, nu, signs)
-    each = w[:, None] * special.softmax(logs, axis=1) * scatter
-    S = np.diag(each.sum(1) @ x ** 2)
-    S[i, j] = S[j, i] = (x[:, i] * x[:, j] * (each @ (signs[:, i] * signs[:, j]))).sum(0)
-    P = np.linalg.inv(R)
-    return (P @ S @ P - w.sum() * P) / 2
-
-def _loss(v, Z, w, folded, h=1e-4):
-    "Minus the weighted mean log-density at numbers of R and log nu, and its gradient"
-    d, nu = Z.shape[1], np.exp(v[-1])
-    R, (L, lengths) = _correlation(v[:-1], d), _triangle(v[:-1], d)
-    at = lambda nu: w @ t_copula_log_density(Z, R, nu, folded)
-    g = 2 * (1 - RIDGE) * _slope(Z, w, R, nu, folded) @ L
-    g = (g - L * (g * L).sum(1, keepdims=True)) / lengths
-    by_nu = (at(nu * np.exp(h)) - at(nu * np.exp(-h))) / (2 * h)
-    return -at(nu), -np.append(g[np.tril_indices(d, -1)], by_nu)
-
-def _climb(Z, w, R, nu, folded, steps=500):
-    "R and nu that are more likely for weighted scores than those given, after so many steps"
-    d, bounds = Z.shape[1], [(None, None)] * (len(R) * (len(R) - 1) // 2) + [np.log(DOF)]
-    found = optimize.minimize(_loss, np.append(_angles(R), np.log(nu)), jac=True, bounds=bounds,
-                              args=(Z, w / w.sum(), folded), options=dict(maxiter=steps))
-    return _correlation(found.x[:-1], d), float(np.clip(np.exp(found.x[-1]), *DOF))
-
-def _t_rows(n, R, nu, rng):
-    "Rows from the multivariate t distribution"
-    e = rng.standard_normal((n, len(R))) @ np.linalg.cholesky(R).T
-    return e / np.sqrt(rng.chisquare(nu, (n, 1)) / nu)
 
 class FoldedT(Baseline):
-    """The fitted margins under the copula of |T|, where T has a multivariate t distribution.
-
-    Its density is a sum of 2^(d - 1) terms: `fit` refuses more than 12 columns."""
+    "The fitted margins under the copula of |T|, where T has a multivariate t distribution"
     _shapes = {"correlation": ("float64", "dd"), "df": ("float64", "")}
     def _learn(self, Z):
-        n, d = Z.shape
-        if d > MOST: raise ValueError(f"{d} columns: FoldedT sums over 2^{d - 1} signs for each row; "
-                                      f"give at most {MOST} columns, or take a Vine")
-        warn_of_few(n, d)
-        off = np.corrcoef(Z.to_numpy(), rowvar=False)[np.triu_indices(d, 1)]
-        rho = np.sqrt(np.clip(off.mean(), 0.01, 0.9))
-        R = rho + (1 - rho) * np.eye(d)
+        Z, d = Z.to_numpy(), Z.shape[1]
+        warn_of_few(*Z.shape)
+        R = lambda v: triangle(v[:-1], d) @ triangle(v[:-1], d).T
+        loss = lambda v: -log_density(Z, R(v), np.exp(v[-1])).mean()
+        start = np.append(np.full(d * (d - 1) // 2, 0.5), np.log(5))
         with threadpool_limits(1):      # several threads add up in an order of their own
-            self.correlation_, self.df_ = _climb(Z.to_numpy(), np.ones(n), R, 5.0, True)
-    def _draw(self, n, rng): return _scores(_t_rows(n, self.correlation_, self.df_, rng), self.df_, True)
-    def _log_prob(self, Z):
-        log_c = t_copula_log_density(Z, self.correlation_, self.df_, True)
-        return log_c + stats.norm.logpdf(Z).sum(1)
+            found = optimize.minimize(loss, start, bounds=[(None, None)] * (len(start) - 1) + [np.log(DOF)])
+        self.correlation_, self.df_ = R(found.x), float(np.exp(found.x[-1]))
+    def _log_prob(self, Z): return log_density(Z, self.correlation_, self.df_) + stats.norm.logpdf(Z).sum(1)
+    def _draw(self, n, rng):
+        T = rng.standard_normal((n, len(self.correlation_))) @ np.linalg.cholesky(self.correlation_).T
+        T /= np.sqrt(rng.chisquare(self.df_, (n, 1)) / self.df_)
+        return -special.ndtri(np.minimum(2 * special.stdtr(self.df_, -np.abs(T)), 1 - 1e-16))
 
 
 TABLES = {"real": lambda s: load_losses(random_state=s), "law": lambda s: (simulate_losses(720, 2 * s), simulate_losses(5000, 2 * s + 1))}
