@@ -170,10 +170,10 @@ def card(
     return _plain(dict(
         format=1, model=about, train=table, margins=margins, how=how,
         real=dict(digest=table_digest(real), rows=len(real), shared=shared[0], ties=shared[1]),
-        scores=_scores(model, real, train, seed, reps, permutations, progress),
-        tails=_tails(draws, real), joint=_joint(draws, real, train),
-        risk=None if risk_of is None else risk(
+        risk=None if risk_of is None else risk(     # before the scores: it may refuse
             model, **dict(random_state=seed, progress=progress, X=given) | risk_of
         ).to_dict("records"),
+        scores=_scores(model, real, train, seed, reps, permutations, progress),
+        tails=_tails(draws, real), joint=_joint(draws, real, train),
         membership=membership_attack(model, train, real, seed),
         limits=_limits(table, margins, len(real), shared)))

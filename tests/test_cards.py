@@ -95,6 +95,22 @@ def test_the_page_shows_what_the_rooms_have_measured(made):
     assert tails["f2", 0.999]["to"] == ""          # 537 rows do not reach
 
 
+def test_risk_with_intervals(made, monkeypatch):
+    model, real, train, _ = made
+    asked = dict(levels=0.9, n_samples=2000, intervals=20)
+    shown = Tables(page(card(model, real, train, risk_of=asked, random_state=3, **QUICK))).rows("risk")
+    own = risk(model, X=train, random_state=3, progress=False, **asked)
+    assert [r["position"] for r in shown] == list(own.position)
+    for row, money in zip(shown, own.to_dict("records")):
+        for column in ("var_low", "var_high", "es_low", "es_high"):
+            assert float(row[column.replace("_", " ")]) == pytest.approx(money[column], rel=1e-5)
+        assert money["var_low"] < money["var"] < money["var_high"]
+    # what is asked wrongly is refused before anything is measured
+    monkeypatch.setattr("genmod_nb.cards.scorecard", lambda *a, **k: pytest.fail("measured"))
+    with pytest.raises(ValueError, match="20 refits or more"):
+        card(model, real, train, risk_of=dict(intervals=3), **QUICK)
+
+
 def test_the_same_twice_and_through_a_file(made, tmp_path):
     model, real, train, facts = made
     files = write_card(tmp_path / "card.html", facts)

@@ -72,6 +72,8 @@ def test_notebook_form(notebook):
     assert re.fullmatch(r"# .+\n+> .+", first.strip()), first
     code = [c for c in content["cells"] if c["cell_type"] == "code"]
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
+    bars = [o for c in code for o in c["outputs"] if any("widget" in kind for kind in o.get("data", {}))]
+    assert not bars and "widgets" not in content["metadata"], "bars are stored, which nobody will see move"
     for c in code:
         source = "".join(c["source"])
         if "label: fig-" in source:
