@@ -188,8 +188,9 @@ class FoldedT(Baseline):
     _shapes = {"correlation": ("float64", "dd"), "df": ("float64", "")}
     def _learn(self, Z):
         n, d = Z.shape
-        if d > MOST: raise ValueError(f"{d} columns: FoldedT sums over 2^{d - 1} signs for each row; "
-                                      f"give at most {MOST} columns, or take a Vine")
+        if d > MOST:
+            raise ValueError(f"{d} columns: FoldedT sums over 2^{d - 1} signs for each row; "
+                             f"give at most {MOST} columns, or take a Vine")
         warn_of_few(n, d)
         off = np.corrcoef(Z.to_numpy(), rowvar=False)[np.triu_indices(d, 1)]
         rho = np.sqrt(np.clip(off.mean(), 0.01, 0.9))
@@ -345,7 +346,8 @@ class SplineFlow(Baseline):
 @patch
 def _build(self: SplineFlow, d):
     "An untrained flow of d scores; within `steady`"
-    return _zuko().flows.NSF(d, bins=self.bins, transforms=self.transforms, hidden_features=[64] * 2)
+    return _zuko().flows.NSF(d, bins=self.bins, transforms=self.transforms,
+                             hidden_features=[64, 64])
 
 @patch
 def _learn(self: SplineFlow, Z):
