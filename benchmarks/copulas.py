@@ -50,9 +50,11 @@ def summary(rows):
 
 
 if __name__ == "__main__":
-    splits = int(sys.argv[1]) if len(sys.argv) > 1 else 32
+    splits, names = int(sys.argv[1]) if len(sys.argv) > 1 else 32, sys.argv[2:] or list(MODELS)
+    stored = pd.read_csv(OUT) if OUT.exists() else pd.DataFrame({"model": []})
+    stored = stored[~stored.model.isin(names)]      # other models keep their rows
     rows = []
-    for row in gains(splits, sys.argv[2:] or MODELS):
+    for row in gains(splits, names):
         rows.append(row)
-        pd.DataFrame(rows).to_csv(OUT, index=False, float_format="%.6g")
-    print(summary(pd.DataFrame(rows)).round(4).to_string())
+        pd.concat([stored, pd.DataFrame(rows)]).to_csv(OUT, index=False, float_format="%.6g")
+    print(summary(pd.read_csv(OUT)).round(4).to_string())

@@ -32,6 +32,7 @@ from .files import (FORMAT, check_arrays, check_positive, expected_margins, load
                              margin_arrays, margins_from, read_folder, section, take_columns,
                              write_folder)
 from .model import GenerativeModel
+from .vines import fit_vine, levels, log_density, read_vine
 
 # %% ../nbs/29_baselines.ipynb #a81c0d55
 class Baseline(DensityMixin, BaseEstimator):
@@ -214,19 +215,6 @@ def _draw_given(self: GaussianMixture, n, at, rng):
         Z[rows] = mean + moved(Z[rows] - mean, less, m.covariances_[i])
     return Z, np.arange(n)
 
-# %% ../nbs/29_baselines.ipynb #5e1520f6
-def _pyvinecopulib():
-    "The package, imported where it is first needed"
-    try: import pyvinecopulib
-    except ImportError as e:
-        raise ImportError("Vine needs pyvinecopulib: pip install 'genmod_nb[baselines]'") from e
-    return pyvinecopulib
-
-# %% ../nbs/29_baselines.ipynb #437ea586
-def _levels(Z):
-    "Scores as levels inside (0, 1), in the order of memory that pyvinecopulib takes"
-    return np.asfortranarray(np.clip(special.ndtr(Z), 1e-10, 1 - 1e-10))
-
 # %% ../nbs/29_baselines.ipynb #86f37aa0
 class Vine(Baseline):
     "The fitted margins under a vine of pair copulas"
@@ -241,20 +229,17 @@ class Vine(Baseline):
         self.families = families
     def _learn(self, Z):
         warn_of_few(*Z.shape)
-        pv = _pyvinecopulib()
-        controls = pv.FitControlsVinecop(getattr(pv.families, self.families), num_threads=1)
-        self.vine_ = pv.Vinecop.from_data(_levels(Z.to_numpy()), controls=controls)
+        self.vine_ = fit_vine(Z.to_numpy(), self.families)
     def _draw(self, n, rng):
         u = self.vine_.sample(n, seeds=rng.integers(2 ** 31, size=6).tolist())
         return special.ndtri(np.clip(u, 1e-15, 1 - 1e-15))
     def _log_prob(self, Z):
-        density = np.maximum(self.vine_.pdf(_levels(Z)), 1e-300)
-        return np.log(density) + stats.norm.logpdf(Z).sum(1)
+        return log_density(self.vine_, levels(Z)) + stats.norm.logpdf(Z).sum(1)
 
 # %% ../nbs/29_baselines.ipynb #bv809645
 @patch
 def _draw_given(self: Vine, n, at, rng):
-    u = np.asfortranarray(np.tile(_levels(np.array(list(at.values()))), (n, 1)))
+    u = np.asfortranarray(np.tile(levels(np.array(list(at.values()))), (n, 1)))
     seeds = rng.integers(2 ** 31, size=6).tolist()
     try: rows = self.vine_.sample_conditional(u, seeds=seeds, conditioning_set=[j + 1 for j in at])
     except RuntimeError as e:
@@ -391,27 +376,10 @@ def _restore(self: GaussianMixture, arrays):
     self.mixture_ = mixture.GaussianMixture(len(w), random_state=self.seed_)
     vars(self.mixture_).update({f"{name}_": array for name, array in arrays.items()})
 
-# %% ../nbs/29_baselines.ipynb #82763da1
-def _checked_vine(
-    text, # of `to_json`
-    d,    # features
-):
-    "The vine of a text; raises `ValueError` on one that no fit leaves"
-    about = json.loads(text)
-    for pair in (pair for tree in about["pair copulas"].values() for pair in tree.values()):
-        (rows, columns), data = pair["par"]["shape"], pair["par"]["data"] or []
-        if min(rows, columns) < 0 or rows * columns != len(data):
-            raise ValueError(f"a pair copula has {len(data)} parameters, not {rows} x {columns}")
-    vine = _pyvinecopulib().Vinecop.from_json(text)
-    pairs = sum(map(len, vine.pair_copulas))
-    if vine.dim != d or pairs != d * (d - 1) // 2 or set(vine.var_types) != {"c"}:
-        raise ValueError(f"the vine is not one of {d} continuous features")
-    return vine
-
 # %% ../nbs/29_baselines.ipynb #3b605a52
 @patch
 def _restore(self: Vine, arrays):
-    self.vine_ = _checked_vine(bytes(arrays["vine"]).decode(), self.n_features_in_)
+    self.vine_ = read_vine(bytes(arrays["vine"]).decode(), self.n_features_in_)
 
 # %% ../nbs/29_baselines.ipynb #9727f222
 @patch
