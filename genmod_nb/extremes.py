@@ -94,7 +94,11 @@ class StretchedNoise(Noise):
     def log_prob_at(self, x, columns, *decoded):
         y, log_slope = stretched(x, self.nu)
         return self.inner.log_prob_at(y, columns, *decoded) + log_slope.sum(-1)
+    def log_prob_folded(self, x, *decoded):
+        y, log_slope = stretched(x, self.nu)
+        return self.inner.log_prob_folded(y, *decoded) + log_slope.sum(-1)
     def draw(self, *given): return unstretched(self.inner.draw(*given), self.nu)
+    def centre(self, mean): return unstretched(self.inner.centre(mean), self.nu)
     def draw_given(self, x, columns, *given):
         rows = self.inner.draw_given(stretched(x, self.nu)[0], columns, *given)
         return unstretched(rows, self.nu)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'SCALES', 'LIKELIHOODS', 'mlp', 'reparameterise', 'normal_log_prob', 'kl_normal', 'Scale', 'FixedScale',
-           'LearnedScale', 'ConditionalScale', 'Noise', 'NormalNoise', 'student_log_prob', 'StudentNoise',
+           'LearnedScale', 'ConditionalScale', 'Noise', 'signs', 'NormalNoise', 'student_log_prob', 'StudentNoise',
            'MultivariateStudentNoise']
 
 # %% ../nbs/38_likelihoods.ipynb #4a8f2a8a
@@ -135,10 +135,35 @@ def draw_given(self: Noise,
     rows[:, columns] = x
     return rows
 
+@patch
+def centre(self: Noise,
+    mean, # the decoder's, shape (n, d)
+): # scores, shape (n, d)
+    "Return the scores that a decoder without noise gives: its mean"
+    return mean
+
+# %% ../nbs/38_likelihoods.ipynb #fl380002
+def signs(
+    d: int, # features
+) -> torch.Tensor: # 1 and -1, shape (2^d, d)
+    "Return every vector of d signs"
+    return 1 - 2 * (torch.arange(2 ** d)[:, None] >> torch.arange(d) & 1)
+
+@patch
+def log_prob_folded(self: Noise,
+    x, h, mean, log_sigma, # as in `log_prob`
+): # shape (...), in nats per row
+    "Return the logarithm of the sum of the densities at x with all signs"
+    each = signs(x.shape[-1]).to(x).view(-1, *[1] * (mean.dim() - 1), x.shape[-1])
+    return self.log_prob(x * each, h, mean, log_sigma).logsumexp(0)
+
 # %% ../nbs/38_likelihoods.ipynb #bb286c9d
 class NormalNoise(Noise):
     "p(x_j | z) is normal"
     def log_prob(self, x, h, mean, log_sigma): return normal_log_prob(x, mean, log_sigma).sum(-1)
+    def log_prob_folded(self, x, h, mean, log_sigma):
+        either = (normal_log_prob(y, mean, log_sigma) for y in (x, -x))
+        return torch.logaddexp(*either).sum(-1)
     def log_prob_at(self, x, columns, h, mean, log_sigma):
         own = mean[:, columns], log_sigma.expand_as(mean)[:, columns]
         return normal_log_prob(x, *own).sum(-1)
@@ -165,9 +190,16 @@ class StudentNoise(Noise):
     def nu(self): # shape (d,), above 2
         "Return the degrees of freedom"
         return 2 + self.raw_nu.exp()
-    def log_prob(self, x, h, mean, log_sigma):
+    def each(self,
+        x, mean, log_sigma, # as in `log_prob`
+    ): # shape (..., d), in nats
+        "Return the log-density of each feature"
         square = ((x - mean) * (-log_sigma).exp()) ** 2
-        return (student_log_prob(square, self.nu(), 1) - log_sigma).sum(-1)
+        return student_log_prob(square, self.nu(), 1) - log_sigma
+    def log_prob(self, x, h, mean, log_sigma): return self.each(x, mean, log_sigma).sum(-1)
+    def log_prob_folded(self, x, h, mean, log_sigma):
+        either = (self.each(y, mean, log_sigma) for y in (x, -x))
+        return torch.logaddexp(*either).sum(-1)
     def log_prob_at(self, x, columns, h, mean, log_sigma):
         log_sigma = log_sigma.expand_as(mean)[:, columns]
         square = ((x - mean[:, columns]) * (-log_sigma).exp()) ** 2
@@ -186,6 +218,7 @@ class StudentNoise(Noise):
 # %% ../nbs/38_likelihoods.ipynb #bce3a58a
 class MultivariateStudentNoise(StudentNoise):
     "p(x | z) is a multivariate Student-t law with a scale matrix that depends on z"
+    log_prob_folded = Noise.log_prob_folded         # its features are not independent given z
     def __init__(self, width, n_features):
         super().__init__(width, 1)
         self.regressions = nn.Linear(width, n_features * (n_features - 1) // 2)

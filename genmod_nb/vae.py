@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from .given import LatentModule
 from .model import GenerativeModel
+from .folds import FoldedNoise
 from .likelihoods import (ACTIVATIONS, FixedScale, LIKELIHOODS, SCALES, mlp,
                                    normal_log_prob, reparameterise)
 from .priors import Context, DIVERGENCES, Normal, PriorSpec
@@ -38,6 +39,7 @@ class VAEModule(LatentModule):
         divergence,    # a function such as `kl_divergence`
         decoder_noise, # does `draw` add the decoder's noise?
         n_draws,       # draws of z per row in training
+        folded=False,  # are the signs of the scores unknown?
     ):
         super().__init__()
         self.decoder_noise, self.divergence, self.n_draws = decoder_noise, divergence, n_draws
@@ -47,7 +49,8 @@ class VAEModule(LatentModule):
         self.mu, self.log_s = (nn.Linear(enc[-1], self.latent_dim) for _ in range(2))
         self.mean = nn.Linear(dec[-1], n_features)
         self.scale = scale(dec[-1], n_features)
-        self.likelihood = prior.noise_law(likelihood(dec[-1], n_features))
+        law = prior.noise_law(likelihood(dec[-1], n_features))
+        self.likelihood = FoldedNoise(law) if folded else law
         self.prior = prior
 
 # %% ../nbs/03_vae.ipynb #966d820a
@@ -125,7 +128,8 @@ def terms(self: VAEModule, x, noise, scalars, state):
 def draw(self: VAEModule, n, rng, scalars, state):
     z = self.prior.sample(n, rng, Context(self.encode, {}, state)).to(self.mean.weight)
     h, mean, log_sigma = self.decode(z, scalars)
-    return self.likelihood.draw(h, mean, log_sigma, rng) if self.decoder_noise else mean
+    law = self.likelihood
+    return law.draw(h, mean, log_sigma, rng) if self.decoder_noise else law.centre(mean)
 
 # %% ../nbs/03_vae.ipynb #vw642bf8
 @patch
@@ -187,6 +191,7 @@ _CONSTRAINTS = {
     "sigma": [Interval(Real, 0, None, closed="neither"), StrOptions(set(SCALES))],
     "likelihood": [StrOptions(set(LIKELIHOODS))],
     "decoder_noise": ["boolean"],
+    "folded": ["boolean"],
     "n_draws": [Interval(Integral, 1, None, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "prior": [StrOptions({"normal"}), PriorSpec],
@@ -209,6 +214,7 @@ class VAE(GenerativeModel):
         prior="normal",              # law of z: "normal", or a `PriorSpec` such as LARS()
         divergence="kl",             # the term that ties q(z|x) to the prior: "kl", or a function
         n_draws: int = 1,            # draws of z per row in training; more are importance-weighted
+        folded: bool = False,        # losses as absolute values, summed over the signs they had?
         weight_decay: float = 0.0,   # half the decoder's squared weights cost this, per row
         **kwargs,                    # margins, and how to train: the arguments of `GenerativeModel`
     ):
@@ -216,7 +222,7 @@ class VAE(GenerativeModel):
         self.latent_dim, self.encoder, self.decoder = latent_dim, encoder, decoder
         self.activation, self.sigma, self.likelihood = activation, sigma, likelihood
         self.decoder_noise, self.prior, self.divergence = decoder_noise, prior, divergence
-        self.n_draws, self.weight_decay = n_draws, weight_decay
+        self.n_draws, self.folded, self.weight_decay = n_draws, folded, weight_decay
 
 # %% ../nbs/03_vae.ipynb #5dd97a40
 def check_widths(
@@ -244,7 +250,7 @@ def build(self: VAE, n_features: int) -> VAEModule:
         n_features, self.latent_dim, self.encoder, self.decoder, self.activation,
         SCALES.get(self.sigma, FixedScale), LIKELIHOODS[self.likelihood],
         spec.build(self.latent_dim, n_features), DIVERGENCES.get(self.divergence, self.divergence),
-        self.decoder_noise, self.n_draws)
+        self.decoder_noise, self.n_draws, self.folded)
 
 # %% ../nbs/03_vae.ipynb #75882ef9
 @patch
