@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 # %% ../nbs/61_vines.ipynb #vn610006
-def pyvinecopulib():
+def pyvinecopulib(): # the module
     "The package, imported where it is first needed"
     try: import pyvinecopulib
     except ImportError as e:
