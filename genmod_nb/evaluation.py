@@ -20,7 +20,7 @@ from .frames import as_table, matched
 from .data import SERIES
 from .surroundings import changing, seed_from, steady
 from .study import (EXPECTED, IDEALS, SHARED, intervals, model_scores, paired_by_table,
-                             quieted, run_plan, study_tables)
+                             paired_intervals, quieted, run_plan, study_tables)
 from .baselines import (Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent,
                                  Truth, Vine)
 from .tail_study import plot_extremes, tail_study
@@ -97,27 +97,27 @@ def compare(
     return _judged(plan, n_tables, n_jobs, store, progress)
 
 # %% ../nbs/10_evaluation.ipynb #2379849d
-def _ranks(
-    part,  # of `intervals`, one score
-    ideal, # of the score
-): # array, one rank per model; NaN for one without the score
-    "Ranks by one score, with ties where intervals overlap"
-    mean, low, high = part["mean"].to_numpy(), part.low.to_numpy(), part.high.to_numpy()
-    far = -mean if math.isinf(ideal) else np.abs(mean - ideal)
-    apart = (high[:, None] < low) | (low[:, None] > high)
-    better = (apart & (far < far[:, None])).sum(1)
-    return np.where(np.isnan(mean), np.nan, 1.0 + better)
+def _far(
+    rows,  # of `compare`
+    score, # a key of `IDEALS`
+): # a Series, one number per fit
+    "How far fits are from the ideal, on the side where the mean of their model is"
+    if math.isinf(IDEALS[score]): return -rows[score]
+    apart = rows[score] - IDEALS[score]
+    return apart * np.sign(apart.groupby(rows.model).transform("mean"))
 
 # %% ../nbs/10_evaluation.ipynb #82e28193
 def ranks(
     rows, # of `compare`
     ratio: float = 0.0, # held-out rows per training row, if the seeds' splits share rows
 ) -> pd.DataFrame: # indexed by model and score: mean, low, high (95 % t-interval), fits, rank
-    "Return the means over seeds, and ranks with ties where intervals overlap"
+    "Return the means over seeds, and ranks with ties where paired differences may be zero"
     table = intervals(rows, ["model"], list(IDEALS), ratio)
-    rank = pd.Series(np.nan, table.index)
-    for score, part in table.groupby(level="score", sort=False):
-        rank[part.index] = _ranks(part, IDEALS[score])
+    rank = table["mean"].where(table["mean"].isna(), 1.0)
+    for model, score in rank.dropna().index:
+        far = rows.assign(far=_far(rows, score))
+        gaps = paired_intervals(far, [], "model", model, "far", ratio)
+        rank[model, score] += (gaps.high < 0).sum()
     return table.assign(rank=rank)
 
 # %% ../nbs/10_evaluation.ipynb #fe0b82bc

@@ -218,7 +218,6 @@ class StudentNoise(Noise):
 # %% ../nbs/38_likelihoods.ipynb #bce3a58a
 class MultivariateStudentNoise(StudentNoise):
     "p(x | z) is a multivariate Student-t law with a scale matrix that depends on z"
-    log_prob_folded = Noise.log_prob_folded         # its features are not independent given z
     def __init__(self, width, n_features):
         super().__init__(width, 1)
         self.regressions = nn.Linear(width, n_features * (n_features - 1) // 2)
@@ -241,6 +240,27 @@ class MultivariateStudentNoise(StudentNoise):
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
                "multivariate_t": MultivariateStudentNoise}
+
+# %% ../nbs/38_likelihoods.ipynb #fl380005
+@patch
+def _standardiser(self: MultivariateStudentNoise, h, mean, log_sigma):
+    "B, shape (..., d, d), with which B (x - mean) is the residual in standard units"
+    d = mean.shape[-1]
+    rows, columns = torch.tril_indices(d, d, -1, device=mean.device)
+    place = (rows * d + columns)[:, None] == torch.arange(d * d, device=mean.device)
+    A = (self.regressions(h) @ place.to(mean)).unflatten(-1, (d, d))
+    return (torch.eye(d).to(mean) - A) * (-log_sigma).exp()[..., None]
+
+@patch
+def log_prob_folded(self: MultivariateStudentNoise, x, h, mean, log_sigma):
+    B, d = self._standardiser(h, mean, log_sigma), mean.shape[-1]
+    M, c = B * x[..., None, :], B @ mean[..., None]
+    P, b, s = M.mT @ M, (M.mT @ c)[..., 0], signs(d).to(x)
+    i, j = torch.triu_indices(d, d, 1, device=mean.device)
+    fixed = P.diagonal(dim1=-2, dim2=-1).sum(-1) + c.square().sum((-2, -1))
+    square = 2 * (P[..., i, j] @ (s[:, i] * s[:, j]).T - b @ s.T) + fixed[..., None]
+    logs = student_log_prob(square.clamp(min=0), self.nu()[0], d)
+    return logs.logsumexp(-1) - (log_sigma + 0 * mean).sum(-1)
 
 # %% ../nbs/38_likelihoods.ipynb #glbd0627
 @patch

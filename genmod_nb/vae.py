@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from .given import LatentModule
 from .model import GenerativeModel
-from .folds import FoldedNoise
+from .folds import MOST, FoldedNoise
 from .likelihoods import (ACTIVATIONS, FixedScale, LIKELIHOODS, SCALES, mlp,
                                    normal_log_prob, reparameterise)
 from .priors import Context, DIVERGENCES, Normal, PriorSpec
@@ -240,11 +240,15 @@ def check_widths(
 def build(self: VAE, n_features: int) -> VAEModule:
     """Return the module that these arguments describe, freshly initialised.
 
-    Raises `ValueError` on widths that are not positive, and on weighted draws without the KL."""
+    Raises `ValueError` on widths that are not positive, on weighted draws without the KL, and on
+    too many columns for a folded multivariate noise."""
     check_widths("encoder", self.encoder)
     check_widths("decoder", self.decoder)
     if self.n_draws > 1 and self.divergence != "kl":
         raise ValueError(f"n_draws={self.n_draws}: several draws need divergence='kl'")
+    if self.folded and self.likelihood == "multivariate_t" and n_features > MOST:
+        raise ValueError(f"{n_features} columns: a folded multivariate_t sums 2^{n_features} signs "
+                         f"a row; give {MOST} at most, or take likelihood='student'")
     spec = Normal() if self.prior == "normal" else self.prior
     return VAEModule(
         n_features, self.latent_dim, self.encoder, self.decoder, self.activation,

@@ -46,10 +46,11 @@ def test_multivariate_t_integrates_its_parts(d):
 
 @pytest.mark.parametrize("sigma", [0.5, "learned", "conditional"])
 @pytest.mark.parametrize("likelihood", ["normal", "student", "multivariate_t"])
-def test_every_noise_trains_draws_and_scores(sigma, likelihood, tables):
+@pytest.mark.parametrize("folded", [False, True], ids=["", "folded"])
+def test_every_noise_trains_draws_and_scores(sigma, likelihood, folded, tables):
     """The density is that of the draws: half of the rows from the model, half from independent columns."""
     train = tables[0]
-    model = VAE(**SMALL, sigma=sigma, likelihood=likelihood, n_draws=3).fit(train)
+    model = VAE(**SMALL, sigma=sigma, likelihood=likelihood, folded=folded, n_draws=3).fit(train)
     independent = Independent().fit(train)
     x = pd.concat([model.sample(3000, 0), independent.sample(3000, random_state=1)])
     ratio = 2 * special.expit(model.score_samples(x, 64) - independent.score_samples(x))

@@ -12,6 +12,7 @@ from genmod_nb.cli import main
 from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.data import LossLaw, simulate_losses
 from genmod_nb.ensemble import Ensemble
+from genmod_nb.extremes import Radial
 from genmod_nb.gan import GAN
 from genmod_nb.lars import LARS, Density
 from genmod_nb.priors import Mixture, Vamp
@@ -25,7 +26,9 @@ QUIET = dict(progress=False, random_state=0, max_epochs=40)
 MODELS = {"normal": VAE(**QUIET), "student": VAE(likelihood="student", **QUIET), "conditional sigma": VAE(sigma="conditional", **QUIET), "fixed sigma": VAE(sigma=0.5, **QUIET),
           "multivariate t": VAE(likelihood="multivariate_t", sigma="conditional", **QUIET), "LARS": VAE(prior=LARS(), **QUIET), "mixture": VAE(prior=Mixture(4), **QUIET),
           "Vamp": VAE(prior=Vamp(4), **QUIET), "WAE": WAE(**QUIET), "Density": Density(**QUIET), "Density of a mixture": Density(prior=Mixture(4), **QUIET),
-          "Ensemble": Ensemble(members=2, **QUIET), "uncalibrated": Ensemble(members=2, calibrated=False, **QUIET)}
+          "Ensemble": Ensemble(members=2, **QUIET), "uncalibrated": Ensemble(members=2, calibrated=False, **QUIET),
+          "folded": VAE(folded=True, **QUIET), "folded t": VAE(likelihood="multivariate_t", sigma="conditional", folded=True, **QUIET),
+          "folded radial": VAE(prior=Radial(8.0), folded=True, **QUIET)}
 COPULAS = {"BaggedVines": BaggedVines(members=2, random_state=0), "FoldedT": FoldedT(), "TCopulaMixture": TCopulaMixture(n_init=1, random_state=0),
            "SplineFlow": SplineFlow(max_epochs=5, random_state=0)}
 BASELINES = {c.__name__: c() for c in (Independent, GaussianCopula, GaussianMixture, Vine, Truth)} | COPULAS
