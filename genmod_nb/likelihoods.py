@@ -204,16 +204,21 @@ class StudentNoise(Noise):
         log_sigma = log_sigma.expand_as(mean)[:, columns]
         square = ((x - mean[:, columns]) * (-log_sigma).exp()) ** 2
         return (student_log_prob(square, self.nu()[columns], 1) - log_sigma).sum(-1)
-    def eps(self,
-        mean, rng, # as in `draw`
-    ): # shape (n, d)
-        "Return draws in standard units"
-        nu = self.nu().cpu().expand(len(mean), -1)
-        chi2 = 2 * torch._standard_gamma(nu / 2, generator=rng)
-        normal = torch.randn(mean.shape, generator=rng, dtype=mean.dtype)
-        return (normal * (nu / chi2).sqrt()).to(mean.device)
-    def draw(self, h, mean, log_sigma, rng):
-        return mean + log_sigma.exp() * self.eps(mean, rng)
+
+# %% ../nbs/38_likelihoods.ipynb #fl380010
+@patch
+def eps(self: StudentNoise,
+    mean, rng, # as in `draw`
+): # shape (n, d)
+    "Return draws in standard units"
+    nu = self.nu().cpu().expand(len(mean), -1)
+    chi2 = 2 * torch._standard_gamma(nu / 2, generator=rng)
+    normal = torch.randn(mean.shape, generator=rng, dtype=mean.dtype)
+    return (normal * (nu / chi2).sqrt()).to(mean.device)
+
+@patch
+def draw(self: StudentNoise, h, mean, log_sigma, rng):
+    return mean + log_sigma.exp() * self.eps(mean, rng)
 
 # %% ../nbs/38_likelihoods.ipynb #bce3a58a
 class MultivariateStudentNoise(StudentNoise):
