@@ -110,7 +110,7 @@ def t_copula_log_density(
 ) -> np.ndarray: # shape (n,), in nats
     """Return the log-density of a t copula, or of a folded one, at normal scores.
 
-    A fold costs 2^(d - 1) terms a row. Source: Demarta and McNeil (2005), @eq-folded-copula."""
+    A fold costs 2^(d - 1) terms a row. Source: Demarta and McNeil (2005)."""
     x, d = _quantiles(Z, nu, folded), len(R)
     logs, _ = _terms(x, R, nu, _signs(d, folded))
     margins = stats.t.logpdf(x, nu).sum(1) + folded * (d - 1) * np.log(2)

@@ -41,7 +41,7 @@ def unfolded(
 MOST = 12   # columns of which all sets of signs are summed, where a noise needs them all
 
 class FoldedNoise(Noise):
-    "Another noise, of scores whose signs are not known (the fold of eq-fold)"
+    "Another noise, of scores whose signs are not known: its density summed over all signs"
     def __init__(self,
         inner, # a `Noise` of scores with signs
     ):
