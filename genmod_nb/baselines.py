@@ -37,7 +37,7 @@ from .vines import fit_vine, levels, log_density, read_vine
 # %% ../nbs/29_baselines.ipynb #a81c0d55
 class Baseline(DensityMixin, BaseEstimator):
     "A distribution that is fitted and not trained: fit, sample, score, save, load"
-    margins, registry = "gaussian", {}
+    margins, registry, keeps_margins = "gaussian", {}, False
     _parameter_constraints = {"lower": [Real, dict, None], "upper": [Real, dict, None]}
     _shapes = None
     _check, score = GenerativeModel._check, GenerativeModel.score
@@ -110,7 +110,7 @@ def _pieces(self: Baseline, n, random_state, given, where, rows=100_000):
 # %% ../nbs/29_baselines.ipynb #9098e22c
 class Independent(Baseline):
     "The fitted margins, without any dependence"
-    _shapes = {}
+    _shapes, keeps_margins = {}, True
     def _learn(self, Z): pass
     def _draw(self, n, rng): return rng.standard_normal((n, self.n_features_in_))
     def _draw_given(self, n, at, rng): return self._draw(n, rng), np.arange(n)
@@ -153,7 +153,7 @@ RIDGE = 1e-6    # keeps R invertible where two columns say the same
 
 class GaussianCopula(Baseline):
     "The fitted margins under a Gaussian copula"
-    _shapes = {"correlation": ("float64", "dd")}
+    _shapes, keeps_margins = {"correlation": ("float64", "dd")}, True
     def _learn(self, Z):
         warn_of_few(*Z.shape)
         R = (1 - RIDGE) * np.corrcoef(Z.to_numpy(), rowvar=False)
@@ -218,7 +218,7 @@ def _draw_given(self: GaussianMixture, n, at, rng):
 # %% ../nbs/29_baselines.ipynb #86f37aa0
 class Vine(Baseline):
     "The fitted margins under a vine of pair copulas"
-    _shapes = {"vine": ("U8", "n")}
+    _shapes, keeps_margins = {"vine": ("U8", "n")}, True
     _parameter_constraints = {"families": [StrOptions({"parametric", "nonparametric", "all"})],
                               **Baseline._parameter_constraints}
     def __init__(self,
@@ -261,7 +261,7 @@ def _weighed(self: Vine, n, at, rng):
 # %% ../nbs/29_baselines.ipynb #f49be364
 class Truth(Baseline):
     "The simulated law itself, whatever the rows"
-    margins, _shapes = "identity", {}
+    margins, _shapes, keeps_margins = "identity", {}, True
     def _learn(self, Z): pass
     def _draw(self, n, rng): return LossLaw().sample(n, int(rng.integers(2 ** 31))).to_numpy()
     def score_samples(self, X): return LossLaw().log_prob(X)

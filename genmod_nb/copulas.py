@@ -27,7 +27,7 @@ from .vines import read_vine
 # %% ../nbs/60_copulas.ipynb #cp570010
 class BaggedVines(Baseline):
     "The fitted margins under vines on resampled rows, their densities averaged (Breiman 1996)"
-    _shapes = {"vines": ("U8", "n")}
+    _shapes, keeps_margins = {"vines": ("U8", "n")}, True
     _parameter_constraints = {"members": [Interval(Integral, 1, 1000, closed="both")],
                               "random_state": ["random_state"], **Vine._parameter_constraints}
     _weighed = Vine._weighed
@@ -174,6 +174,7 @@ class FoldedT(Baseline):
 
     Its density is a sum of 2^(d - 1) terms: `fit` refuses more than 12 columns."""
     _shapes = {"correlation": ("float64", "dd"), "df": ("float64", "")}
+    keeps_margins = True
     def _learn(self, Z):
         n, d = Z.shape
         if d > MOST:
@@ -238,6 +239,7 @@ class TCopulaMixture(Baseline):
     The simulated law is a mixture of two: on its tables this is a reference, not a competitor."""
     _shapes = {"weights": ("float64", "k"), "correlations": ("float64", "kdd"),
                "dfs": ("float64", "k")}
+    keeps_margins = True
     _parameter_constraints = {"n_components": [Interval(Integral, 1, 100, closed="both")],
                               "n_init": [Interval(Integral, 1, None, closed="left")],
                               "random_state": ["random_state"], **Baseline._parameter_constraints}

@@ -310,7 +310,9 @@ def load_model(
     if kind is None or not issubclass(kind, cls):
         raise ValueError(f"{path} holds a {config['model']!r}, not a {cls.__name__}")
     try:
-        params, found = {k: from_json(v) for k, v in config["params"].items()}, _listed(arrays)
+        before = getattr(kind, "before", {})      # what an older file took for granted
+        params = before | {k: from_json(v) for k, v in config["params"].items()}
+        found = _listed(arrays)
         read = lambda: {k: arrays.get_tensor(k) for k in found}
         return restore(kind(**params), config, found, read)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError,

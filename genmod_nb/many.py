@@ -226,7 +226,7 @@ def fit_many(
     wholes = [clone(m) for m in models]
     tables = _tables(wholes, X)
     for model, X in zip(wholes, tables) if store is not None else []: fit_key(model, X, "")
-    parts = [model.parts() for model in wholes]
+    parts = [model.parts(table_shape(table)[1]) for model, table in zip(wholes, tables)]
     models = [part for own in parts for part in own]
     whose, tables = tables, [X for own, X in zip(parts, tables) for _ in own]
     jobs = _workers(models, tables, n_jobs)

@@ -55,7 +55,7 @@ _CONSTRAINTS = {
 # %% ../nbs/23_model.ipynb #40d81c0a
 class GenerativeModel(DensityMixin, BaseEstimator):
     "A generative model of a table of losses: fit, sample, score, save, load"
-    registry, _parameter_constraints = {}, _CONSTRAINTS
+    registry, _parameter_constraints, keeps_margins = {}, _CONSTRAINTS, False
     def __init__(self,
         margins: str = "gaussian",   # scores to train on: "gaussian", "log", "raw", "identity"
         lower=None, upper=None,      # ends of the losses' range: numbers, or {column: number}
@@ -110,7 +110,7 @@ def control(self: GenerativeModel):
 
 # %% ../nbs/23_model.ipynb #b87cca79
 @patch
-def parts(self: GenerativeModel) -> list:
+def parts(self: GenerativeModel, n_features: int) -> list:
     "Return the unfitted models to train: this one, or those that it is made of"
     return [self]
 

@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 from .data import SERIES, GaussianLaw, LossLaw
 from .frames import named
 from .joint import joint_exceedance, tail_dependence
-from .study import copula_of, quieted, run_plan, score_all, study_tables
+from .study import likelihoods, quieted, run_plan, score_all, study_tables
 from .baselines import Truth
 from .risks import risk
 
@@ -103,12 +103,11 @@ def law_scores(model, train, test, seed=0, n_samples=2 ** 18): # as `sample_scor
 
 # %% ../nbs/55_tail_study.ipynb #ts550030
 def held_out_scores(model, train, test, seed=0, n_samples=2 ** 15): # as `sample_scores`
-    "Return tail scores beyond the training rows' 95 % quantiles, and the held-out `copula`"
+    "Return tail scores beyond the training rows' 95 % quantiles, and the `likelihoods`"
     fake, mean = named(model.sample(n_samples, random_state=seed)), lambda X: X.mean(axis=1)
     own = tail_score(test, fake, train.quantile(0.95).to_numpy())
     whole = tail_score(mean(test).to_frame(), mean(fake).to_frame(), mean(train).quantile(0.95))
-    return {"tail_score": own, "tail_score_mean": whole,
-            "copula": copula_of(model, test)}
+    return {"tail_score": own, "tail_score_mean": whole} | likelihoods(model, test)
 
 # %% ../nbs/55_tail_study.ipynb #ts550033
 LAWS = {"law": LossLaw(), "Gaussian law": GaussianLaw()}

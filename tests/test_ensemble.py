@@ -13,7 +13,8 @@ import genmod_nb.ensemble as chapter
 from conftest import SMALL
 from genmod_nb.cli import main
 from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
-from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity, spline, spline_inverse
+from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity
+from genmod_nb.splines import spline, spline_inverse
 from genmod_nb.evaluation import REPORT, compare, evaluation_study, paired, plot_frontier, summary
 from genmod_nb.lars import LARS
 from genmod_nb.store import Store
@@ -123,13 +124,13 @@ def test_spline_there_and_back(seed, k):
 
 # ------------------------------------------------------------------ members, averaged
 def test_members_are_the_models_they_would_be_alone(ensemble, tables):
-    parts = Ensemble(**FEW).parts()
+    parts = Ensemble(**FEW).parts(4)
     assert [type(p) for p in parts] == [VAE] * 3 and len({p.random_state for p in parts}) == 3
     for i, part in enumerate(parts):
         alone = part.fit(tables[0])
         weights = ensemble.module_.members[i].state_dict()
         assert all(torch.allclose(weights[k], v, atol=1e-4) for k, v in alone.module_.state_dict().items())
-    longer = [p.random_state for p in Ensemble(**FEW | dict(members=5)).parts()]
+    longer = [p.random_state for p in Ensemble(**FEW | dict(members=5)).parts(4)]
     assert longer[:3] == [p.random_state for p in parts]      # more members leave the first ones alone
 
 

@@ -86,7 +86,7 @@ def test_density_and_sampler_are_one(radial, tables):
 
 
 def test_shares_are_what_the_validation_rows_say(radial, tables):
-    parts = radial.parts()
+    parts = radial.parts(4)
     assert [p.prior if p.prior == "normal" else p.prior.nu for p in parts] == [4.0, "normal"] * 2
     assert parts[0].random_state == parts[1].random_state != parts[2].random_state == parts[3].random_state
     fitted = [p.fit(tables[0]) for p in parts]
