@@ -26,7 +26,7 @@ RETURNS = {"technology 2018-22": (["AAPL", "AMD", "MSFT", "HD"], "2018", "2022")
 NOISE = dict(likelihood="multivariate_t", sigma="conditional", n_draws=8, weight_decay=0.002, batch_size=64, random_state=0, progress=False)
 MODELS = {"folded t": FoldedT(), "VAE": VAE(random_state=0, progress=False), "VAE, folded": VAE(folded=True, random_state=0, progress=False),
           "VAE, multivariate t": VAE(**NOISE), "VAE, multivariate t, folded": VAE(**NOISE, folded=True),
-          "Ensemble": Ensemble(random_state=0, progress=False), "Ensemble, folded": Ensemble(random_state=0, progress=False, folded=True)}
+          "Ensemble": Ensemble(random_state=0, progress=False, folded=False), "Ensemble, folded": Ensemble(random_state=0, progress=False, folded=True)}
 
 
 def named(rows):

@@ -308,9 +308,11 @@ BY_SEED = {"prior", "fidelity", "evaluation", "extremes"}
 
 def _study_tables(which, split, data, **how):
     "The tables of a study, or a function that returns them by seed"
+    from genmod_nb.development import development_tables
     from genmod_nb.study import study_tables
     from genmod_nb.tables import read_losses
     X = None if data is None else read_losses(data, **how)
+    if which == "fidelity" and X is None: return development_tables
     if which in BY_SEED: return functools.partial(study_tables, X=X)
     tables = study_tables(split, X)
     if which in ("size", "search", "lambda", "gan"): tables.pop("law", None)

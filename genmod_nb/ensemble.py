@@ -29,7 +29,8 @@ from .splines import spline, spline_inverse
 from .given import LatentModule
 from .store import Store
 from .many import fit_many
-from .study import score_all, study_tables
+from .development import development_tables
+from .study import score_all
 from .baselines import Vine
 from .vae import VAE
 
@@ -355,15 +356,18 @@ def _train(self: Ensemble, X, checkpoint):
     self._say(f"best epoch {self.best_epoch_} at the latest")
 
 # %% ../nbs/08_ensemble.ipynb #0e76fc21
-_PLAIN = dict(sigma="learned", likelihood="normal", n_draws=1, batch_size=128, weight_decay=0.0)
-_OPEN = dict(likelihood="student", weight_decay=0.0)
+_PLAIN = dict(sigma="learned", likelihood="normal", n_draws=1, batch_size=128, weight_decay=0.0,
+              folded=False)
+_OPEN = dict(likelihood="student", weight_decay=0.0, folded=False)
 VARIANTS = {     # arguments of `Ensemble`; first what was built up step by step, then side steps
     "the VAE's defaults": _PLAIN,
     "σ(z)": _PLAIN | dict(sigma="conditional"),
     "σ(z), Student-t": _PLAIN | dict(sigma="conditional", likelihood="student"),
     "… 8 weighted draws, batches of 64": _OPEN,
-    "… multivariate t": dict(weight_decay=0.0),
-    "… weight decay 0.002 (the default)": {},
+    "… multivariate t": dict(weight_decay=0.0, folded=False),
+    "… weight decay 0.002": dict(folded=False),
+    "… half of the members fold (the default)": {},
+    "default, all members fold": dict(folded=True),
     "default, weight decay 0.01": dict(weight_decay=0.01),
     "default, latent dimension 3": dict(latent_dim=3),
 }
@@ -387,27 +391,20 @@ def fidelity_scores(
     vine = Vine().fit(train).copula_score(test)
     return {"failure": ""} | {k: float(v - vine) for k, v in scores.items()}
 
-# %% ../nbs/08_ensemble.ipynb #b7bd6919
-def _split_again(rows, seed):
-    "Two ninths of the rows, drawn by the seed, and the others"
-    order = np.random.RandomState(seed).permutation(len(rows))
-    return [rows.iloc[part] for part in np.split(order, [len(rows) * 2 // 9])]
-
 # %% ../nbs/08_ensemble.ipynb #36250a4a
 def fidelity_study(
-    tables=study_tables, # a function that gives {name: (train, test)} for each seed; test is unused
+    tables=development_tables, # a function that gives {name: (train, test)} for each seed
     variants=VARIANTS,   # {name: arguments of `Ensemble`}
-    seeds=range(1),      # each a table, and a split of its training rows
+    seeds=range(1),      # each another split of every table
     members: int = 4,    # of each ensemble
     store=None, n_jobs: int = None, progress: bool = True, # as in `fit_many`
     **arguments,         # of all models
 ) -> pd.DataFrame: # one row per table, variant and seed: `fidelity_scores`
-    "Return what each variant gains on rows held out of the training rows"
+    "Return what each variant gains over a vine, on rows held out of tables that judge nothing"
     plan, own = [], dict(progress=False)
     for seed in seeds:
-        for table, (rows, _) in tables(seed).items():
-            held, chosen = _split_again(rows, seed)
-            plan += [(dict(table=table, variant=name, seed=seed), chosen, held,
+        for table, (train, test) in tables(seed).items():
+            plan += [(dict(table=table, variant=name, seed=seed), train, test,
                       Ensemble(**own | kw | arguments, members=members, random_state=seed))
                      for name, kw in variants.items()]
     labels, trains, tests, models = map(list, zip(*plan))

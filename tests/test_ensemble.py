@@ -12,6 +12,8 @@ from sklearn.base import clone
 import genmod_nb.ensemble as chapter
 from conftest import SMALL
 from genmod_nb.cli import main
+from genmod_nb.data import load_losses
+from genmod_nb.development import development_tables
 from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
 from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity
 from genmod_nb.splines import spline, spline_inverse
@@ -271,17 +273,23 @@ def test_pictures(study):
     assert len(plot_frontier(study).axes) == 4
 
 
-def test_fidelity_uses_training_rows_only(monkeypatch):
-    seen = []
-    original = chapter.fidelity_scores
-    monkeypatch.setattr(chapter, "fidelity_scores", lambda members, train, test, model: seen.append((train, test)) or original(members, train, test, model))
-    rows = fidelity_study(lambda seed: {"real": chapter.study_tables(seed)["real"]}, {"a": {}}, seeds=range(1), n_jobs=1, members=2, max_epochs=2,
-                          progress=False)
-    train, test = chapter.study_tables(0)["real"]
-    (chosen, held), = seen
-    assert len(chosen) == 560 and len(held) == 160 and set(chosen.index) | set(held.index) == set(train.index)
-    assert not set(held.index) & set(chosen.index) and not set(held.index) & set(test.index)
+def test_what_chooses_settings_judges_nothing():
+    """No row of the development tables is one of the real table's, and no law of theirs is the book's."""
+    real = {(day, *row) for day, *row in pd.concat(load_losses()).itertuples()}
+    tables = development_tables()
+    assert len(tables) == 6 and not any(real & {(day, *row) for day, *row in X.itertuples()} for own in tables.values() for X in own)
+    prices = {name.split(":")[0] for name in tables}
+    assert fidelity_study.__defaults__[0] is development_tables and "law" in prices
+    for train, test in tables.values():
+        assert not {*train.itertuples(index=False, name=None)} & {*test.itertuples(index=False, name=None)}
+
+
+def test_fidelity_is_a_gain_over_the_vine(tables):
+    train, test = (X.iloc[:200] for X in tables)
+    rows = fidelity_study(lambda seed: {"own": (train, test)}, {"a": {}}, seeds=range(1), n_jobs=1, members=2, max_epochs=2, progress=False)
     assert list(rows) == ["table", "variant", "seed", "failure", "single", "average", "calibrated"] and rows.average[0] >= rows.single[0]
+    whole = Ensemble(members=2, max_epochs=2, random_state=0, progress=False).fit(train)
+    assert rows.calibrated[0] == pytest.approx(whole.copula_score(test, 128) - Vine().fit(train).copula_score(test), abs=1e-6)
     plot_fidelity(rows)
 
 
