@@ -383,11 +383,12 @@ def fidelity_scores(
     "Return the copula's part of the log-likelihood of members, of their average, and calibrated"
     failed = [m.failure_ for m in members if m.failure_]
     if failed: return {"failure": failed[0]}
-    scores = {"single": np.mean([m.copula_score(test, n_draws) for m in members])}
+    each, scores = [m.copula_score(test, n_draws) for m in members], {}
     for name, calibrated in (("average", False), ("calibrated", True)):
         whole = clone(model).set_params(calibrated=calibrated)
         whole.parts(train.shape[1])
         scores[name] = whole.join(members, len(train)).copula_score(test, n_draws)
+    scores = {"single": whole.module_._shares(whole.state_).numpy() @ each} | scores
     vine = Vine().fit(train).copula_score(test)
     return {"failure": ""} | {k: float(v - vine) for k, v in scores.items()}
 
@@ -426,17 +427,20 @@ def plot_fidelity(
     import matplotlib.pyplot as plt
     rows = rows[rows.failure == ""]
     names, variants = list(rows.table.unique()), list(rows.variant.unique())
-    fig, axs = plt.subplots(1, len(names), figsize=(5 + 3.4 * len(names), 4.6), sharey=True,
-                            squeeze=False, layout="constrained")
+    columns = min(len(names), 3)
+    lines = -(-len(names) // columns)
+    fig, axs = plt.subplots(lines, columns, figsize=(4 + 2.6 * columns, 3.6 * lines), sharey=True,
+                            sharex=True, squeeze=False, layout="constrained")
     looks = {"single": ("o", "0.6"), "average": ("s", SERIES[1]), "calibrated": ("D", SERIES[0])}
-    for ax, table in zip(axs[0], names):
+    for ax, table in zip(axs.flat, names):
         means = rows[rows.table == table].groupby("variant", sort=False)[list(looks)].mean()
         for step, (marker, colour) in looks.items():
             ax.plot(means[step], range(len(means)), marker, color=colour, ms=6, label=step)
         ax.axvline(0, color="0.3", lw=1)
-        ax.set(title=table, xlabel="above the vine (nats per row)")
+        ax.set_title(table, fontsize=10)
         ax.locator_params(axis="x", nbins=4)
-    axs[0, 0].set_yticks(range(len(variants)), variants)
+    axs[0, 0].set_yticks(range(len(variants)), variants, fontsize=8)
     axs[0, 0].invert_yaxis()
-    axs[0, -1].legend(loc="lower left", fontsize=9)
+    axs[0, 0].legend(loc="lower left", fontsize=8)
+    fig.supxlabel("above the vine (nats per row)", fontsize=10)
     return fig

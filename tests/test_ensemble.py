@@ -1,4 +1,5 @@
 """Noise, weighted draws and decay of the VAE; the map of the margins; members averaged into one law; the studies over splits."""
+import json
 import warnings
 
 import numpy as np
@@ -14,10 +15,11 @@ from conftest import SMALL
 from genmod_nb.cli import main
 from genmod_nb.data import load_losses
 from genmod_nb.development import development_tables
-from genmod_nb.baselines import Bootstrap, Independent, Truth, Vine
+from genmod_nb.baselines import Bootstrap, Independent, Vine
 from genmod_nb.ensemble import Ensemble, fidelity_study, plot_fidelity
 from genmod_nb.splines import spline, spline_inverse
-from genmod_nb.evaluation import REPORT, compare, evaluation_study, paired, plot_frontier, summary
+from genmod_nb.evaluation import REFERENCES, REPORT, compare, evaluation_study, paired, plot_frontier, summary
+from genmod_nb.extremes import RadialEnsemble
 from genmod_nb.lars import LARS
 from genmod_nb.store import Store
 from genmod_nb.model import GenerativeModel
@@ -127,13 +129,47 @@ def test_spline_there_and_back(seed, k):
 # ------------------------------------------------------------------ members, averaged
 def test_members_are_the_models_they_would_be_alone(ensemble, tables):
     parts = Ensemble(**FEW).parts(4)
-    assert [type(p) for p in parts] == [VAE] * 3 and len({p.random_state for p in parts}) == 3
+    assert [type(p) for p in parts] == [VAE] * 3 and [p.folded for p in parts] == [False, True, False]
+    assert parts[0].random_state == parts[1].random_state != parts[2].random_state          # one turn, one set of validation rows
     for i, part in enumerate(parts):
         alone = part.fit(tables[0])
         weights = ensemble.module_.members[i].state_dict()
         assert all(torch.allclose(weights[k], v, atol=1e-4) for k, v in alone.module_.state_dict().items())
     longer = [p.random_state for p in Ensemble(**FEW | dict(members=5)).parts(4)]
     assert longer[:3] == [p.random_state for p in parts]      # more members leave the first ones alone
+
+
+def test_shares_are_of_kinds_and_from_the_rows_held_out(ensemble, tables):
+    """Given fits, the shares follow from their bounds by hand; without validation rows all kinds count the same."""
+    last = [m[(m.split == "validation")].pivot(index="epoch", columns="term", values="value") for _, m in ensemble.history_.groupby("member")]
+    bounds = [(v.reconstruction - v.divergence).loc[p.fit(tables[0]).best_epoch_] for v, p in zip(last, ensemble.parts(4))]
+    fold = special.expit(round(SMALL.get("validation_fraction", 0.1) * len(tables[0])) * (bounds[1] - np.mean(bounds[::2])))
+    assert ensemble.shares_.to_dict() == pytest.approx({"plain": 1 - fold, "folded": fold}, rel=1e-3, abs=1e-6)
+    blind = Ensemble(**FEW | dict(early_stopping=False, max_epochs=2)).fit(tables[0])
+    assert blind.shares_.tolist() == pytest.approx([0.5, 0.5]) and blind.state_["shares"].tolist() == pytest.approx([0.25, 0.5, 0.25])
+
+
+def test_who_folds(tables, tmp_path):
+    assert list(Ensemble().turns(5)) == ["plain", "folded"] and list(Ensemble().turns(6)) == list(Ensemble(folded=False).turns(4)) == ["plain"]
+    wide = pd.DataFrame(np.abs(np.random.default_rng(0).standard_normal((60, 13))))
+    model = Ensemble(**FEW | dict(max_epochs=2)).fit(wide)          # 13 columns: a fold would sum 8,192 terms
+    assert model.shares_.to_dict() == {"plain": 1} and "shares" not in model.state_ and np.isfinite(model.score(wide))
+    with pytest.raises(ValueError, match="folded"):
+        Ensemble(**FEW, folded="quarter").fit(tables[0])
+    with pytest.raises(ValueError, match="folded"):
+        RadialEnsemble(**FEW, folded="half").fit(tables[0])
+    with pytest.raises(ValueError, match="12 at most"):
+        Ensemble(**FEW, folded=True).fit(wide)
+
+
+def test_a_file_from_before_the_fold(tables, tmp_path):
+    """A file that does not say whether its members fold was written when none did."""
+    old = Ensemble(**FEW, folded=False).fit(tables[0])
+    config = old.save(tmp_path / "m") / "config.json"
+    kept = json.loads(config.read_text())
+    del kept["params"]["folded"]
+    config.write_text(json.dumps(kept))
+    assert GenerativeModel.load(tmp_path / "m").sample(20, random_state=0).equals(old.sample(20, random_state=0))
 
 
 def test_a_stack_of_anything(tables):
@@ -235,8 +271,8 @@ def study():
 
 @pytest.mark.xdist_group("study")
 def test_evaluation_study(study):
-    assert list(study.groupby("table", sort=False).size()) == [6, 4] and (study.failure == "").all()
-    assert set(study[study.table == "law"].model) == {*FAST, "Truth"}
+    assert list(study.groupby("table", sort=False).size()) == [6, 5] and (study.failure == "").all()
+    assert set(study[study.table == "law"].model) == {*FAST, *REFERENCES}
     row = study[(study.model == "Bootstrap") & (study.seed == 0) & (study.table == "real")].iloc[0]
     from genmod_nb.data import load_losses
     from genmod_nb.metrics import anderson_darling
@@ -250,7 +286,7 @@ def test_evaluation_study(study):
 @pytest.mark.xdist_group("study")
 def test_paired_widens_where_tables_share_rows(study):
     gap = paired(study, "Vine", "copula")
-    assert set(gap.index.get_level_values("model")) <= {"Ensemble", "Truth"}
+    assert set(gap.index.get_level_values("model")) <= {"Ensemble", *REFERENCES}
     narrow = paired(study, "Vine", "copula", overlap={}).loc["real", "Ensemble"]
     wide = gap.loc["real", "Ensemble"]
     own = study[study.table == "real"].pivot(index="seed", columns="model", values="copula")
