@@ -19,14 +19,12 @@ from genmod_nb.copulas import BaggedVines, FoldedT
 from genmod_nb.data import absolute_returns
 from genmod_nb.development import development_tables
 from genmod_nb.ensemble import Ensemble
-from genmod_nb.extremes import RadialEnsemble
 from genmod_nb.vae import VAE
 
 RESULTS = Path(__file__).parent / "results"
 OWN = dict(random_state=0, progress=False)
 MODELS = {"Gaussian copula": GaussianCopula(), "Gaussian mixture": GaussianMixture(n_init=5, random_state=0), "Vine": Vine(),
-          "Bagged vines": BaggedVines(random_state=0), "Folded t": FoldedT(), "VAE": VAE(**OWN), "Ensemble": Ensemble(**OWN),
-          "Radial ensemble": RadialEnsemble(**OWN)}
+          "Bagged vines": BaggedVines(random_state=0), "Folded t": FoldedT(), "VAE": VAE(**OWN), "Ensemble": Ensemble(**OWN)}
 
 
 def european_indices():
