@@ -126,7 +126,8 @@ def calibrate(self: EnsembleModule,
     if not self.calibrated: return state
     chunk = 2 ** 16
     rows = [self.mixed(chunk, rng, scalars, state) for _ in range(CALIBRATION // chunk)]
-    rows, levels = torch.cat(rows).T.sort(dim=1).values, self._levels(state["knots"])
+    rows = torch.cat(rows).T.sort(dim=1).values
+    levels = self._levels(rows)
     place = torch.special.ndtr(levels[0].double()) * (rows.shape[1] - 1)
     knots = rows[:, place.round().long()]
     # apart even where many rows are equal, as without the decoder's noise
@@ -155,6 +156,7 @@ def weigh(self: EnsembleModule, n, at, rng, scalars, state):
     counts = self.chosen(n, rng, state).bincount(minlength=len(self.members)).tolist()
     at, parts = self._before(at, state), []
     for i, (member, own) in enumerate(zip(self.members, self._states(state))):
+        if not counts[i]: continue
         z, log_w = member.weigh(counts[i], at, rng, scalars, own)
         z = F.pad(z, (0, max(m.latent_dim for m in self.members) - member.latent_dim))
         parts.append((torch.cat([torch.full_like(z[:, :1], i), z], 1), log_w))
@@ -200,7 +202,10 @@ def elbo(self: EnsembleModule,
     *given, # as of `VAEModule.elbo`
 ): # shape (n,), in nats
     "Return the mean of the members' bounds by their shares, which is a bound of the mixture"
-    return self._average("elbo", lambda bounds, shares: shares @ bounds, *given)
+    def mean(bounds, shares):
+        shares = shares[:, None].expand_as(bounds)
+        return (shares * bounds).masked_fill(shares == 0, 0).sum(0)     # -inf of a share of none
+    return self._average("elbo", mean, *given)
 
 # %% ../nbs/08_ensemble.ipynb #53a0167d
 def _each_its_own(self):
@@ -208,7 +213,7 @@ def _each_its_own(self):
 
 # %% ../nbs/08_ensemble.ipynb #81b40343
 class Ensemble(VAE):
-    "VAEs with seeds and validation rows of their own, averaged, under the fitted margins"
+    "VAEs of several seeds and sets of validation rows, averaged, under the fitted margins"
     _parameter_constraints = {**VAE._parameter_constraints, "calibrated": ["boolean"],
                               "folded": ["boolean", StrOptions({"half"})],
                               "members": [Interval(Integral, 1, 1000, closed="both")]}
@@ -232,7 +237,7 @@ class Ensemble(VAE):
         self.members, self.calibrated = members, calibrated
 
 # %% ../nbs/08_ensemble.ipynb #en8few01
-FEW = 5     # columns of a table whose ensemble has members that fold: at most 32 signs a row
+FEW = 5     # columns of a table whose ensemble has members that fold: at most 32 sign vectors
 
 # %% ../nbs/08_ensemble.ipynb #en5ch002
 @patch
@@ -292,19 +297,21 @@ def _bound(model):
 @patch
 def _weighed(self: Ensemble, fitted, n_valid):
     "The share of each member, from the bounds of its kind"
-    bounds = np.array([_bound(m) for m in fitted])
-    kind = np.arange(len(fitted)) % len(self.turns(fitted[0].n_features_in_))
-    each = pd.Series(bounds).groupby(kind)
-    if np.isfinite(bounds).all(): w = special.softmax(n_valid * each.mean())
-    else: w = np.full(each.ngroups, 1 / each.ngroups)       # nothing was held out
-    return torch.tensor((w / each.size())[kind].to_numpy(), dtype=torch.float32)
+    n = len(self.turns(fitted[0].n_features_in_))
+    whole = len(fitted) // n * n or len(fitted)     # a turn that is broken off has other rows
+    bounds, kind = np.array([_bound(m) for m in fitted]), np.arange(len(fitted)) % n
+    each = pd.Series(bounds[:whole]).groupby(kind[:whole]).mean().to_numpy()
+    known = np.isfinite(each).all()                 # or nothing was held out
+    w = special.softmax(n_valid * each) if known else np.full(len(each), 1 / len(each))
+    return torch.tensor((w / np.bincount(kind))[kind], dtype=torch.float32)
 
 # %% ../nbs/08_ensemble.ipynb #en8sh003
 @patch(as_prop=True)
 def shares_(self: Ensemble) -> pd.Series:
     "The share in the mixture of each kind of member"
     self = self._trained()
-    names = itertools.cycle(self.turns(self.n_features_in_))
+    turns = type(self)(**self.params_).turns(self.n_features_in_)      # as it was fitted
+    names = itertools.cycle(turns)
     shares = pd.Series(self.module_._shares(self.state_).cpu().numpy())
     return shares.groupby([name for name, _ in zip(names, shares)], sort=False).sum()
 
@@ -388,7 +395,7 @@ def fidelity_scores(
         whole = clone(model).set_params(calibrated=calibrated)
         whole.parts(train.shape[1])
         scores[name] = whole.join(members, len(train)).copula_score(test, n_draws)
-    scores = {"single": whole.module_._shares(whole.state_).numpy() @ each} | scores
+    scores = {"single": whole.module_._shares(whole.state_).cpu().numpy() @ each} | scores
     vine = Vine().fit(train).copula_score(test)
     return {"failure": ""} | {k: float(v - vine) for k, v in scores.items()}
 

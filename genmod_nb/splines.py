@@ -18,7 +18,7 @@ def _cells(points, edges):
 
 # %% ../nbs/63_splines.ipynb #5eb7febc
 def _of_cell(x, y, k):
-    "Left corner, widths, secant and slopes of the spline in cell k of each column"
+    "Left corner, widths, secant and slopes in cell k of each column, and the slopes at the ends"
     dx, secant = x.diff(dim=1), y.diff(dim=1) / x.diff(dim=1)
     inner = secant[:, :-1] * dx[:, 1:] + secant[:, 1:] * dx[:, :-1]
     inner = inner / (dx[:, :-1] + dx[:, 1:])            # of the parabola through three knots
