@@ -202,9 +202,7 @@ def elbo(self: EnsembleModule,
     *given, # as of `VAEModule.elbo`
 ): # shape (n,), in nats
     "Return the mean of the members' bounds by their shares, which is a bound of the mixture"
-    def mean(bounds, shares):
-        shares = shares[:, None].expand_as(bounds)
-        return (shares * bounds).masked_fill(shares == 0, 0).sum(0)     # -inf of a share of none
+    mean = lambda bounds, w: torch.where(w[:, None] > 0, w[:, None] * bounds, 0).sum(0)
     return self._average("elbo", mean, *given)
 
 # %% ../nbs/08_ensemble.ipynb #53a0167d
@@ -301,8 +299,7 @@ def _weighed(self: Ensemble, fitted, n_valid):
     whole = len(fitted) // n * n or len(fitted)     # a turn that is broken off has other rows
     bounds, kind = np.array([_bound(m) for m in fitted]), np.arange(len(fitted)) % n
     each = pd.Series(bounds[:whole]).groupby(kind[:whole]).mean().to_numpy()
-    known = np.isfinite(each).all()                 # or nothing was held out
-    w = special.softmax(n_valid * each) if known else np.full(len(each), 1 / len(each))
+    w = special.softmax(n_valid * np.nan_to_num(each))      # NaN: nothing was held out
     return torch.tensor((w / np.bincount(kind))[kind], dtype=torch.float32)
 
 # %% ../nbs/08_ensemble.ipynb #en8sh003
