@@ -431,8 +431,7 @@ def plot_fidelity(
     import matplotlib.pyplot as plt
     rows = rows[rows.failure == ""]
     names, variants = list(rows.table.unique()), list(rows.variant.unique())
-    columns = min(len(names), 3)
-    lines = -(-len(names) // columns)
+    columns, lines = min(len(names), 3), -(-len(names) // 3)
     fig, axs = plt.subplots(lines, columns, figsize=(4 + 2.6 * columns, 3.6 * lines), sharey=True,
                             sharex=True, squeeze=False, layout="constrained")
     looks = {"single": ("o", "0.6"), "average": ("s", SERIES[1]), "calibrated": ("D", SERIES[0])}
