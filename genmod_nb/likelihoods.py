@@ -235,13 +235,15 @@ class MultivariateStudentNoise(StudentNoise):
         # + 0 * mean: one sigma for all rows counts in every row
         return student_log_prob(square, self.nu()[0], d) - (log_sigma + 0 * mean).sum(-1)
     def draw(self, h, mean, log_sigma, rng):
-        own, d = log_sigma.exp() * self.eps(mean, rng), mean.shape[-1]
-        rows, columns = torch.tril_indices(d, d, -1, device=mean.device)
-        A = torch.zeros(len(mean), d, d, dtype=mean.dtype, device=mean.device)
-        A[:, rows, columns] = self.regressions(h)
+        own, A = log_sigma.exp() * self.eps(mean, rng), self._matrix(h, mean.shape[-1])
         solved = torch.linalg.solve_triangular(
-            torch.eye(d).to(A) - A, own[..., None], upper=False, unitriangular=True)
+            torch.eye(len(A[0])).to(A) - A, own[..., None], upper=False, unitriangular=True)
         return mean + solved[..., 0]
+    def _matrix(self, h, d):
+        "A, shape (..., d, d)"
+        rows, columns = torch.tril_indices(d, d, -1, device=h.device)
+        place = (rows * d + columns)[:, None] == torch.arange(d * d, device=h.device)
+        return (self.regressions(h) @ place.to(h)).unflatten(-1, (d, d))
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
                "multivariate_t": MultivariateStudentNoise}
@@ -251,10 +253,7 @@ LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
 def _standardiser(self: MultivariateStudentNoise, h, mean, log_sigma):
     "B, shape (..., d, d), with which B (x - mean) is the residual in standard units"
     d = mean.shape[-1]
-    rows, columns = torch.tril_indices(d, d, -1, device=mean.device)
-    place = (rows * d + columns)[:, None] == torch.arange(d * d, device=mean.device)
-    A = (self.regressions(h) @ place.to(mean)).unflatten(-1, (d, d))
-    return (torch.eye(d).to(mean) - A) * (-log_sigma).exp()[..., None]
+    return (torch.eye(d).to(mean) - self._matrix(h, d)) * (-log_sigma).exp()[..., None]
 
 @patch
 def log_prob_folded(self: MultivariateStudentNoise, x, h, mean, log_sigma):
@@ -271,9 +270,7 @@ def log_prob_folded(self: MultivariateStudentNoise, x, h, mean, log_sigma):
 @patch
 def _given(self: MultivariateStudentNoise, x, columns, h, mean, log_sigma):
     "L, the factor of the given coordinates' scale matrix, and their standardised residuals"
-    rows, others = torch.tril_indices(*[mean.shape[-1]] * 2, -1, device=mean.device)
-    A = torch.zeros(*mean.shape, mean.shape[-1], dtype=torch.float64, device=mean.device)
-    A[:, rows, others] = self.regressions(h).double()
+    A = self._matrix(h, mean.shape[-1]).double()
     sigma = log_sigma.expand_as(mean).double().exp()
     L = torch.linalg.solve_triangular(torch.eye(mean.shape[-1]).to(A) - A, sigma.diag_embed(),
                                       upper=False, unitriangular=True)

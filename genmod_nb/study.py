@@ -254,7 +254,8 @@ def model_scores(
     except Exception as e: return {"failure": f"{type(e).__name__}: {e}"}
     rate = len(test) / (time.perf_counter() - start)
     card = scorecard(test, fake, train, reps=0, progress=False).value.to_dict()
-    scores = {k: (card | {"copula": copula_of(model, test)})[k] for k in IDEALS}
+    known = card | {"copula": copula_of(model, test)}
+    scores = {k: known[k] for k in IDEALS}
     fakes = [fake, *(model.sample(len(test), random_state=rng) for _ in range(n_tables - 1))]
     expected = {k: float(np.mean([f(test, x) for x in fakes])) for k, f in EXPECTED.items()}
     return scores | expected | {"sample_rate": rate}
