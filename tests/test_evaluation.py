@@ -16,10 +16,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_contract import damage
 from genmod_nb.data import simulate_losses
 from genmod_nb.margins import SIGNED, Margins
-from genmod_nb.study import EXPECTED, IDEALS
+from genmod_nb.study import EXPECTED, IDEALS, model_scores
 from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Truth, Vine, holds_baseline
 from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
-from genmod_nb.study import model_scores
 from genmod_nb.evaluation import External
 from genmod_nb.evaluation import compare, ranks, summary
 from genmod_nb.gan import GAN
