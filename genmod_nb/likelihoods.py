@@ -235,15 +235,15 @@ class MultivariateStudentNoise(StudentNoise):
         # + 0 * mean: one sigma for all rows counts in every row
         return student_log_prob(square, self.nu()[0], d) - (log_sigma + 0 * mean).sum(-1)
     def draw(self, h, mean, log_sigma, rng):
-        own, A = log_sigma.exp() * self.eps(mean, rng), self.matrix(h, mean.shape[-1])
+        own, matrix = log_sigma.exp() * self.eps(mean, rng), self._matrix(h, mean.shape[-1])
         solved = torch.linalg.solve_triangular(
-            torch.eye(len(A[0])).to(A) - A, own[..., None], upper=False, unitriangular=True)
+            matrix, own[..., None], upper=False, unitriangular=True)
         return mean + solved[..., 0]
-    def matrix(self, h, d):
-        "A, shape (..., d, d)"
+    def _matrix(self, h, d):
+        "I - A, shape (..., d, d)"
         rows, columns = torch.tril_indices(d, d, -1, device=h.device)
         place = (rows * d + columns)[:, None] == torch.arange(d * d, device=h.device)
-        return (self.regressions(h) @ place.to(h)).unflatten(-1, (d, d))
+        return torch.eye(d).to(h) - (self.regressions(h) @ place.to(h)).unflatten(-1, (d, d))
 
 LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
                "multivariate_t": MultivariateStudentNoise}
@@ -252,8 +252,7 @@ LIKELIHOODS = {"normal": NormalNoise, "student": StudentNoise,
 @patch
 def _standardiser(self: MultivariateStudentNoise, h, mean, log_sigma):
     "B, shape (..., d, d), with which B (x - mean) is the residual in standard units"
-    d = mean.shape[-1]
-    return (torch.eye(d).to(mean) - self.matrix(h, d)) * (-log_sigma).exp()[..., None]
+    return self._matrix(h, mean.shape[-1]) * (-log_sigma).exp()[..., None]
 
 @patch
 def log_prob_folded(self: MultivariateStudentNoise, x, h, mean, log_sigma):
@@ -270,10 +269,9 @@ def log_prob_folded(self: MultivariateStudentNoise, x, h, mean, log_sigma):
 @patch
 def _given(self: MultivariateStudentNoise, x, columns, h, mean, log_sigma):
     "L, the factor of the given coordinates' scale matrix, and their standardised residuals"
-    A = self.matrix(h, mean.shape[-1]).double()
     sigma = log_sigma.expand_as(mean).double().exp()
-    L = torch.linalg.solve_triangular(torch.eye(mean.shape[-1]).to(A) - A, sigma.diag_embed(),
-                                      upper=False, unitriangular=True)
+    L = torch.linalg.solve_triangular(self._matrix(h, mean.shape[-1]).double(),
+                                      sigma.diag_embed(), upper=False, unitriangular=True)
     root = torch.linalg.cholesky(L[:, columns] @ L[:, columns].mT)
     residual = (x - mean[:, columns]).double()[..., None]
     return L, root, torch.linalg.solve_triangular(root, residual, upper=False)

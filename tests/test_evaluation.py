@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_contract import damage
 from genmod_nb.data import simulate_losses
 from genmod_nb.margins import SIGNED, Margins
-from genmod_nb.study import EXPECTED, IDEALS
+from genmod_nb.study import EXPECTED, IDEALS, model_scores
 from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture, Independent, Truth, Vine, holds_baseline
 from genmod_nb.copulas import BaggedVines, FoldedT, SplineFlow, TCopulaMixture
 from genmod_nb.evaluation import External
@@ -171,6 +171,14 @@ def test_save_and_load(model, as_array, once, tables, tmp_path):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
     model.save(folder)                                  # an older one may be replaced
     assert sorted(os.listdir(tmp_path)) == ["again", "model"]
+
+
+def test_the_likelihood_of_a_fit_is_asked_for_once(tables, monkeypatch):
+    """It is the most expensive score of a network; the others are of the card."""
+    calls, original = [], GaussianCopula.copula_score
+    monkeypatch.setattr(GaussianCopula, "copula_score", lambda self, X: calls.append(X) or original(self, X))
+    scores = model_scores(GaussianCopula().fit(tables[0]), *tables)
+    assert len(calls) == 1 and np.isfinite(scores["copula"])
 
 
 def test_a_file_needs_a_format(tables, tmp_path):
