@@ -171,7 +171,7 @@ def summary(
 
 # %% ../nbs/10_evaluation.ipynb #dad31338
 BASELINES = {"Bootstrap": Bootstrap(), "Independent": Independent(),
-             "Gaussian copula": GaussianCopula(), "Gaussian mixture": GaussianMixture(),
+             "Gaussian copula": GaussianCopula(), "Gaussian mixture": GaussianMixture(n_init=5),
              "Vine": Vine(), "Bagged vines": BaggedVines(), "Folded t": FoldedT()}
 REFERENCES = {"Two t copulas": TCopulaMixture(), "Truth": Truth()}    # of the law alone
 
