@@ -117,7 +117,7 @@ class LossLaw:
     """The simulated law: half-Student-t margins joined by a mixture of two t copulas,
     calm and stress"""
     margin_df = np.array([3., 4., 4., 5.])
-    scale = np.array([0.0130, 0.0131, 0.0147, 0.0158])       # as fitted to the real table
+    scale = np.array([0.0130, 0.0131, 0.0147, 0.0158])       # near those of the real table
     weights = (0.8, 0.2)
     copula_df = (8, 3)
     correlation = (_symmetric([.15, .15, .30, .45, .15, .15]),

@@ -276,7 +276,7 @@ def build(self: Ensemble,
 def parts(self: Ensemble,
     n_features: int, # columns of the table
 ) -> list: # of VAEs
-    "Return the members, unfitted; those of one turn have one seed, which the ensemble's gives"
+    "Return the members, unfitted; those of one round have one seed, which the ensemble's gives"
     if self.calibrated and self.margins == "identity":
         raise ValueError("margins='identity' gives no normal scores to put the margins back by: "
                          "take another kind, or calibrated=False")
@@ -296,7 +296,7 @@ def _bound(model):
 def _weighed(self: Ensemble, fitted, n_valid):
     "The share of each member, from the bounds of its kind"
     n = len(self.turns(fitted[0].n_features_in_))
-    whole = len(fitted) // n * n or len(fitted)     # a turn that is broken off has other rows
+    whole = len(fitted) // n * n or len(fitted)     # members of complete rounds
     bounds, kind = np.array([_bound(m) for m in fitted]), np.arange(len(fitted)) % n
     each = pd.Series(bounds[:whole]).groupby(kind[:whole]).mean().to_numpy()
     w = special.softmax(n_valid * np.nan_to_num(each))      # NaN: nothing was held out

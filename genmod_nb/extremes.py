@@ -81,7 +81,7 @@ class StretchedNoise(Noise):
     "Another noise, of stretched scores"
     def __init__(self,
         inner, # a `Noise`
-        nu,    # tail index of the scores that it is the law of
+        nu,    # degrees of freedom of the stretched scores
     ):
         super().__init__(None, None)
         self.inner, self.nu = inner, nu
@@ -105,7 +105,7 @@ class Radial(PriorSpec):
     "A radius with a Pareto tail, by which a VAE's directions are multiplied"
     _parameter_constraints = {"nu": [Interval(Real, 1, None, closed="left")]}
     def __init__(self,
-        nu: float = 8.0, # tail index of the radius, and of the scores that it is a radius of
+        nu: float = 8.0, # tail index of the radius, and degrees of freedom of the scores
     ): self.nu = nu
     def build(self, latent_dim, n_features):
         self._validate_params()
