@@ -442,7 +442,7 @@ def plot_fidelity(
         ax.axvline(0, color="0.3", lw=1)
         ax.set_title(table, fontsize=10)
         ax.locator_params(axis="x", nbins=4)
-    axs[0, 0].set_yticks(range(len(variants)), variants, fontsize=8)
+    for ax in axs[:, 0]: ax.set_yticks(range(len(variants)), variants, fontsize=8)
     axs[0, 0].invert_yaxis()
     axs[0, 0].legend(loc="lower left", fontsize=8)
     fig.supxlabel("above the vine (nats per row)", fontsize=10)
