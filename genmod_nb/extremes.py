@@ -119,7 +119,8 @@ def _check_tails(tails):
     "Raise `ValueError` unless these are tail indices or None"
     sound = len(tails) and all(t is None or isinstance(t, Real) and t >= 1 for t in tails)
     if not sound or len(set(map(str, tails))) < len(tails):
-        raise ValueError(f"tails={tails!r}: give numbers of 1 or more, each once, and None for no radius")
+        raise ValueError(f"tails={tails!r}: give numbers of 1 or more, each once, "
+                         "and None for no radius")
 
 # %% ../nbs/09_extremes.ipynb #ex090027a
 class RadialEnsemble(Ensemble):

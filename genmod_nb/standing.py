@@ -46,6 +46,7 @@ def _rows(axs, real, generated):
 METRICS = {"anderson_darling": "Anderson-Darling", "kendall_error": "Kendall error"}
 _TICKS = {"anderson_darling": [1, 10, 100], "kendall_error": [0.01, 0.03, 0.1]}
 
+# %% ../nbs/65_standing.ipynb #st650014
 def _board(axs, rows, models):
     "Draw both metrics of the models, the newest below and in the colour of what is generated"
     scores = intervals(rows, ["model"], list(METRICS), ratio=SHARED["real"])
@@ -63,7 +64,7 @@ def _board(axs, rows, models):
         ax.set_yticks(range(len(models)), models if ax is axs[0] else [])
         ax.minorticks_off()
 
-# %% ../nbs/65_standing.ipynb #st650014
+# %% ../nbs/65_standing.ipynb #st650015
 def plot_standing(
     rows,      # of `evaluation_study`; those of the table "real" are read
     newest: str, # the model whose chapter it is, a name in `STORY`
@@ -81,7 +82,7 @@ def plot_standing(
     _board(axs[2:], rows[rows.table == "real"], models)
     return fig
 
-# %% ../nbs/65_standing.ipynb #st650018
+# %% ../nbs/65_standing.ipynb #st650019
 def within_floor(
     rows,   # as in `plot_standing`
     models, # names
@@ -92,7 +93,14 @@ def within_floor(
     mean = rows.groupby("model")[list(METRICS)].mean().loc[list(models)]
     return (mean > floor.iloc[0]) & (mean < floor.iloc[1])
 
-# %% ../nbs/65_standing.ipynb #st650022
+# %% ../nbs/65_standing.ipynb #st650023
+def _png(figure):
+    "The figure as base64 text"
+    kept = io.BytesIO()
+    figure.savefig(kept, format="png", dpi=80, metadata={"Software": None})
+    return base64.b64encode(kept.getvalue()).decode()
+
+# %% ../nbs/65_standing.ipynb #st650024
 class Slider:
     "Pictures of which one is shown, by a slider"
     def __init__(self,
@@ -106,20 +114,16 @@ class Slider:
         self.name, self.alt = name, alt
         self.start = values[len(values) // 2] if start is None else start
         if self.start not in figures: raise ValueError(f"start={start!r} is not one of {values}")
-        self.pictures = {value: self._png(figure) for value, figure in figures.items()}
-    @staticmethod
-    def _png(figure):
-        kept = io.BytesIO()
-        figure.savefig(kept, format="png", dpi=80, metadata={"Software": None})
-        return base64.b64encode(kept.getvalue()).decode()
+        self.pictures = {value: _png(figure) for value, figure in figures.items()}
     def __repr__(self): return f"Slider({self.name}: {', '.join(map(str, self.pictures))})"
 
-# %% ../nbs/65_standing.ipynb #st650023
+# %% ../nbs/65_standing.ipynb #st650025
 _SHOW = ("const f = this.closest('figure'), i = +this.value;"
          "f.querySelectorAll('img').forEach((g, k) => { g.hidden = k != i });"
          "f.querySelector('output').value = this.dataset.values.split('|')[i];"
          "this.setAttribute('aria-valuetext', f.querySelector('output').value)")
 
+# %% ../nbs/65_standing.ipynb #st650026
 @patch
 def _repr_html_(self: Slider):
     "The slider as html"
