@@ -208,6 +208,9 @@ def elbo(self: EnsembleModule,
 # %% ../nbs/08_ensemble.ipynb #53a0167d
 def _each_its_own(self):
     raise AttributeError("an Ensemble has no single prior or network: each member has its own")
+def _calibrated(self):
+    "Say whether draws have the fitted margins"
+    return self.calibrated
 
 # %% ../nbs/08_ensemble.ipynb #81b40343
 class Ensemble(VAE):
@@ -216,7 +219,7 @@ class Ensemble(VAE):
                               "folded": ["boolean", StrOptions({"half"})],
                               "members": [Interval(Integral, 1, 1000, closed="both")]}
     prior_ = plot_architecture = property(_each_its_own)
-    keeps_margins = property(lambda self: self.calibrated)
+    keeps_margins = property(_calibrated)
     before = {"folded": False}  # of a file that was written before there was the choice
     @delegates(VAE.__init__)
     def __init__(self,
@@ -243,10 +246,9 @@ def turns(self: Ensemble,
     n_features: int, # columns of the table
 ) -> dict: # {name: arguments of `VAE`}
     "Return in what members differ, taken in turn; here, whether they fold"
-    kinds = {"plain": {"folded": False}, "folded": {"folded": True}}
-    if self.folded == "half": return kinds if n_features <= FEW else {"plain": kinds["plain"]}
-    name = "folded" if self.folded else "plain"
-    return {name: kinds[name]}
+    half = ["plain", "folded"] if n_features <= FEW else ["plain"]
+    kinds = {"half": half, True: ["folded"], False: ["plain"]}[self.folded]
+    return {kind: {"folded": kind == "folded"} for kind in kinds}
 
 @patch
 def _members(self: Ensemble, n_features):
@@ -307,8 +309,7 @@ def _weighed(self: Ensemble, fitted, n_valid):
 def shares_(self: Ensemble) -> pd.Series:
     "The share in the mixture of each kind of member"
     self = self._trained()
-    turns = type(self)(**self.params_).turns(self.n_features_in_)      # as it was fitted
-    names = itertools.cycle(turns)
+    names = itertools.cycle(type(self)(**self.params_).turns(self.n_features_in_)) # as fitted
     shares = pd.Series(self.module_._shares(self.state_).cpu().numpy())
     return shares.groupby([name for name, _ in zip(names, shares)], sort=False).sum()
 
@@ -316,8 +317,7 @@ def shares_(self: Ensemble) -> pd.Series:
 @patch
 def _gather(self: Ensemble, fitted):
     "Take over what the members share, and what is noted of each"
-    for name in ("margins_", "digest_", "device_", "path_", "columns_", "frame_",
-                 "n_features_in_"):
+    for name in ("margins_", "digest_", "device_", "path_", "columns_", "frame_", "n_features_in_"):
         setattr(self, name, getattr(fitted[0], name))
     if hasattr(fitted[0], "feature_names_in_"):
         self.feature_names_in_ = fitted[0].feature_names_in_

@@ -35,9 +35,10 @@ def lineage(cls):
 
 def public(cls):
     """{name: versions} of the public methods and properties that a class defines itself, each with what it overrides in this package."""
-    names = [n for n, value in vars(cls).items()
-             if not n.startswith("_") and isinstance(value, (FunctionType, classmethod, staticmethod, property))]
-    return {n: [vars(c)[n] for c in lineage(cls) if n in vars(c)] for n in names}
+    kinds = FunctionType, classmethod, staticmethod, property
+    names = [n for n, value in vars(cls).items() if not n.startswith("_") and isinstance(value, kinds)]
+    # a property may override a plain value, which says nothing of itself
+    return {n: [vars(c)[n] for c in lineage(cls) if isinstance(vars(c).get(n), kinds)] for n in names}
 
 
 def returned(sym):
