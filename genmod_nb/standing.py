@@ -18,7 +18,7 @@ from .study import SHARED, intervals
 
 # %% ../nbs/65_standing.ipynb #st650008
 STORY = ["Gaussian copula", "Vine", "VAE, the report's settings", "VAE", "WAE, W2", "WAE, MMD",
-         "VAE, LARS", "GAN", "WGAN-GP", "Ensemble", "Radial ensemble"]
+         "VAE, LARS", "GAN", "WGAN-GP", "Ensemble"]
 
 def met_so_far(
     newest: str, # a name in `STORY`
