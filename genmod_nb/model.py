@@ -110,13 +110,13 @@ def control(self: GenerativeModel):
 
 # %% ../nbs/23_model.ipynb #b87cca79
 @patch
-def parts(self: GenerativeModel, n_features: int) -> list:
+def parts(self: GenerativeModel, n_features: int, # columns of the table
+) -> list: # of models
     "Return the unfitted models to train: this one, or those that it is made of"
     return [self]
 
 @patch
-def join(self: GenerativeModel,
-    fitted: list, n: int, # the parts, trained, and the rows of the table that they are of
+def join(self: GenerativeModel, fitted: list, n: int, # the trained parts, and the table's rows
 ): # self
     "Take over what has come of the parts; returns self"
     return fitted[0]
