@@ -17,7 +17,8 @@ def printed(path):
     """The text of every cell that prints, by the cell's name."""
     texts = {}
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        parts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        said = [o for o in cell.get("outputs", []) if o.get("name") != "stderr" and not any("widget" in kind for kind in o.get("data", {}))]
+        parts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in said]
         text = "".join(line for part in parts for line in part)
         if text and "perf_counter" not in "".join(cell["source"]): texts[cell["id"]] = text
     return texts
