@@ -191,7 +191,6 @@ def render(processed, docs):
 def execute(path):
     """Run one notebook in place; returns its name and seconds."""
     import time
-
     import nbformat
     from nbclient import NotebookClient
     start, nb = time.time(), nbformat.read(path, 4)
@@ -210,11 +209,8 @@ def execute_all(nbs):
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     paths = sorted(nbs.glob("*.ipynb"), key=lambda p: (SLOWEST.index(p.stem) if p.stem in SLOWEST else len(SLOWEST), -p.stat().st_size))
     with ProcessPoolExecutor(2) as pool, tqdm(total=len(paths), desc="notebooks", mininterval=0) as bar:
-        jobs = {pool.submit(execute, p): p.name for p in paths}
-        for job in as_completed(jobs):
-            if job.exception():     # and not after the other notebooks
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise SystemExit(f"{jobs[job]}: {job.exception()}")
+        for job in as_completed([pool.submit(execute, p) for p in paths]):
+            if job.exception(): pool.shutdown(wait=False, cancel_futures=True)      # not after the other notebooks
             name, seconds = job.result()
             bar.write(f"  {name}: {seconds:.0f} s")
             bar.update()
