@@ -10,6 +10,7 @@ __all__ = ['STORY', 'METRICS', 'met_so_far', 'plot_standing', 'within_floor', 'S
 #| code-summary: "Imports"
 import base64, io
 from html import escape
+from urllib.parse import quote
 from fastcore.basics import patch
 import numpy as np
 import pandas as pd
@@ -95,10 +96,10 @@ def within_floor(
 
 # %% ../nbs/65_standing.ipynb #st650023
 def _png(figure):
-    "The figure as base64 text"
+    "The figure as base64 text for an address: nothing in it looks like a path"
     kept = io.BytesIO()
     figure.savefig(kept, format="png", dpi=80, metadata={"Software": None})
-    return base64.b64encode(kept.getvalue()).decode()
+    return quote(base64.b64encode(kept.getvalue()), safe="")
 
 # %% ../nbs/65_standing.ipynb #st650024
 class Slider:
