@@ -47,11 +47,15 @@ def _rows(axs, real, generated):
 METRICS = {"anderson_darling": "Anderson-Darling", "kendall_error": "Kendall error"}
 _TICKS = {"anderson_darling": [1, 10, 100], "kendall_error": [0.01, 0.03, 0.1]}
 
+def _floor(rows):
+    "The range of both metrics that holds 95 % of what resampled training rows score"
+    return rows[rows.model == "Bootstrap"][list(METRICS)].quantile([0.025, 0.975])
+
 # %% ../nbs/65_standing.ipynb #st650014
 def _board(axs, rows, models):
     "Draw both metrics of the models, the newest below and in the colour of what is generated"
     scores = intervals(rows, ["model"], list(METRICS), ratio=SHARED["real"])
-    floor = rows[rows.model == "Bootstrap"][list(METRICS)].quantile([0.025, 0.975])
+    floor = _floor(rows)
     for ax, (metric, name) in zip(axs, METRICS.items()):
         own = scores.xs(metric, level="score").reindex(models)
         for y, (model, (mean, low, high)) in enumerate(own[["mean", "low", "high"]].iterrows()):
@@ -90,7 +94,7 @@ def within_floor(
 ) -> pd.DataFrame: # a line for each model, a truth value for each metric
     "Is the mean score of each model within 95 % of what resampled training rows score?"
     rows = rows[rows.table == "real"]
-    floor = rows[rows.model == "Bootstrap"][list(METRICS)].quantile([0.025, 0.975])
+    floor = _floor(rows)
     mean = rows.groupby("model")[list(METRICS)].mean().loc[list(models)]
     return (mean > floor.iloc[0]) & (mean < floor.iloc[1])
 
