@@ -26,7 +26,7 @@ from .estimators import no_likelihood, refit, snapshot
 from .given import conditional_pieces, moved, no_density, resampled, t_given
 from .tables import table_digest, warn_of_few, warn_of_table
 from .data import LossLaw
-from .margins import margins_of, mixed_log_prob, takes_negative
+from .margins import margins_of, mixed_log_prob, takes_negative, warn_of_units
 from .surroundings import seed_from, shielded, surroundings
 from .files import (FORMAT, check_arrays, check_positive, expected_margins, load_model,
                              margin_arrays, margins_from, read_folder, section, take_columns,
@@ -75,6 +75,7 @@ def _train(self: Baseline, X):
     self._validate_params()
     table = self._check(X, fitting=True)
     warn_of_table(X)
+    warn_of_units(table)
     self.margins_ = margins_of(self.margins, table, self.lower, self.upper)
     u = np.random.default_rng(0).random(table.shape)
     self._learn(pd.DataFrame(self.margins_.scores(table, u), table.index, table.columns))

@@ -16,9 +16,9 @@ import pandas as pd
 from scipy import stats
 from .estimators import check_count, check_seed
 from .frames import check_order, named
-from .tables import table_digest, warn_of_few, warn_of_table
+from .tables import table_digest
 from .joint import joint_exceedance, tail_dependence
-from .margins import margins_of
+from .margins import warn_of_fit
 from .metrics import scorecard
 from .files import as_json
 from .risks import risk
@@ -40,9 +40,7 @@ def _warned(model, X):
     "What a fit warns of on this table, as texts"
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        warn_of_few(*X.shape, enough=50)
-        warn_of_table(X)
-        margins_of(model.margins, X, model.lower, model.upper)
+        warn_of_fit(X, X)
     return list(dict.fromkeys(str(w.message) for w in said))
 
 # %% ../nbs/56_cards.ipynb #cd560010

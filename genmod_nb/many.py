@@ -17,7 +17,8 @@ from joblib.parallel import get_active_backend
 from sklearn.base import clone
 import torch
 from tqdm.auto import tqdm
-from .tables import is_large, keep_memory, table_shape, warn_of_table
+from .tables import is_large, keep_memory, table_shape
+from .margins import warn_of_fit
 from .surroundings import shielded, steady, usable_device
 from .compiled import shape_of
 from .engine import train_members
@@ -172,9 +173,8 @@ def _tables(models, X):
         model.control()
     # What one model finds in a table, all models with the same margins would find
     seen = {(id(X), m.margins, repr((m.lower, m.upper))): (m, X) for m, X in zip(models, tables)}
-    for model, X in seen.values():
-        checked_summary(clone(model), X)
-    for X in distinct(tables)[0]: warn_of_table(X)
+    checked = {id(X): (X, checked_summary(clone(model), X)) for model, X in seen.values()}
+    for X, table in checked.values(): warn_of_fit(X, table)     # here: nobody hears a worker
     return tables
 
 # %% ../nbs/25_many.ipynb #ed097de7

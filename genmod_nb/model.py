@@ -23,8 +23,8 @@ from tqdm.auto import tqdm
 from .estimators import check_count, check_seed, refit, snapshot
 from .frames import check_order, dressed, frame_kind, whole
 from .tables import (check_losses, checked_pieces, give_back_memory, is_large, pieces,
-                         random_rows, table_digest, warn_of_few, warn_of_table, write_table)
-from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores,
+                         random_rows, table_digest, write_table)
+from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores, warn_of_fit,
                                takes_negative)
 from .surroundings import seed_from, shielded, steady, usable_device
 from .seam import GenerativeModule
@@ -195,14 +195,13 @@ def checked_summary(
 # %% ../nbs/23_model.ipynb #f7f96d96
 @patch
 def _prepare(self: GenerativeModel, X, laws=None):
-    "The `Member` to train, all checked; `laws` keeps what models on the same table share"
-    laws = {} if laws is None else laws
+    "The `Member` to train, all checked; `laws` is what models on a table share that is known"
     self._validate_params()
     table = checked_summary(self, X)
-    warn_of_few(*table.shape, enough=50)
+    if laws is None: warn_of_fit(X, table)
     self.device_, self.seed_ = usable_device(self.device), seed_from(self.random_state)
     self.params_ = clone(self).get_params(deep=False)     # what is fitted, whatever is set later
-    ends = self.lower, self.upper
+    laws, ends = {} if laws is None else laws, (self.lower, self.upper)
     key = id(X), self.margins, repr(ends)
     if key not in laws:
         law = margins_of(self.margins, table, *ends)
@@ -243,7 +242,6 @@ def _say(self: GenerativeModel, text):
 def _train(self: GenerativeModel, X, checkpoint):
     "Fit a model that has no fit"
     member = self._prepare(X)
-    warn_of_table(X)
     place = None if checkpoint is None else Checkpoint(checkpoint, fit_key(self, X, "checkpoint"))
     path, why = self._path(len(member.table), self._cost(*member.table.shape))
     if place and place.about: path, why = place.about["path"], "as the checkpoint says"

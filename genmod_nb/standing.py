@@ -140,5 +140,5 @@ def _repr_html_(self: Slider):
     knob = (f'<input type="range" min="0" max="{len(values) - 1}" value="{at}" '
             f'data-values="{escape("|".join(values))}" aria-valuetext="{values[at]}" '
             f'oninput="{escape(_SHOW)}" style="width:60%">')
-    return (f'<figure class="slider"><label>{escape(self.name)} {knob} '
-            f'<output>{values[at]}</output></label>{images}</figure>')
+    return (f'<figure class="figure slider">{images}<figcaption class="caption"><label>'
+            f'{escape(self.name)} {knob} <output>{values[at]}</output></label></figcaption></figure>')

@@ -27,6 +27,7 @@ if (!executablePath) { console.error("no Chromium on the PATH"); process.exit(3)
 // ---------------------------------------------------------------- what is looked for in a page, run inside of it
 function look(ours) {
   const problems = {}, say = (check, text) => (problems[check] ??= []).push(text);
+  const address = e => e.src.slice(0, 80);      // a picture within the page is thousands of letters long
   const name = e => e.id || e.textContent.trim().replace(/\s+/g, " ").slice(0, 60);
 
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -41,10 +42,10 @@ function look(ours) {
   for (const e of document.querySelectorAll(".katex-error")) say("equations", `${e.title}: ${name(e)}`);
 
   for (const e of document.querySelectorAll("main img")) {
-    if ((e.alt ?? "").length < 20) say("figures", `no alternative text: ${e.src}`);
-    if (!e.complete || !e.naturalWidth) say("figures", `not loaded: ${e.src}`);
+    if ((e.alt ?? "").length < 20) say("figures", `no alternative text: ${address(e)}`);
+    if (!e.complete || !e.naturalWidth) say("figures", `not loaded: ${address(e)}`);
   }
-  if (ours) for (const e of document.querySelectorAll("main img")) if (!e.closest(".figure")) say("figures", `not in a figure with a caption: ${e.src}`);
+  if (ours) for (const e of document.querySelectorAll("main img")) if (!e.closest(".figure")) say("figures", `not in a figure with a caption: ${address(e)}`);
   for (const e of document.querySelectorAll("[id^='fig-'], [id^='tbl-']")) {
     const figure = e.closest("figure, .figure, .quarto-float, table") ?? e;
     const caption = figure.querySelector(".caption, figcaption, caption");
@@ -224,5 +225,6 @@ if (options.shots) {
 }
 await browser.close();
 server.close();
+// not process.exit(): it would cut off what a pipe has not taken yet
+process.exitCode = Object.values(report).some(checks => Object.keys(checks).length) ? 1 : 0;
 console.log(JSON.stringify(report, null, 1));
-process.exit(Object.values(report).some(checks => Object.keys(checks).length) ? 1 : 0);

@@ -11,6 +11,7 @@ from genmod_nb.cli import MODELS, main
 from genmod_nb.families import FAMILIES, HalfT, Gamma
 from genmod_nb.margin import GaussianMargin, LogMargin, only
 from genmod_nb.margins import MARGINS, Margins
+from genmod_nb.many import fit_many
 from genmod_nb.tails import fit_gpd
 from genmod_nb.baselines import Truth
 from genmod_nb.evaluation import External
@@ -119,11 +120,11 @@ def test_twenty_rows():
 
 
 # ------------------------------------------------------------------ the warning
-def said(fit, X):
+def said(fit, X, what="check the unit"):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         fit(X)
-    return [str(w.message) for w in seen if "check the unit" in str(w.message)]
+    return [str(w.message) for w in seen if what in str(w.message)]
 
 
 def table(**columns):
@@ -168,6 +169,11 @@ def test_a_model_warns_once(tables, tmp_path, capsys):
     models = [VAE(max_epochs=1, **QUIET), Ensemble(members=2, max_epochs=1, **QUIET), BASELINES["Vine"]]
     for model in models:
         assert len(said(model.fit, X)) == 1
+    members = [VAE(max_epochs=1, margins=m, **QUIET) for m in ("gaussian", "log")] * 2
+    for jobs in (1, 2):                 # a worker's warnings would reach nobody
+        assert len(said(lambda X: fit_many(members, X, n_jobs=jobs, progress=False), X)) == 1
+    for model in models[:2]:
+        assert len(said(model.fit, tables[0].head(40), "40 rows for 4 columns")) == 1
     X.to_csv(tmp_path / "x.csv")
     assert main(["fit", str(tmp_path / "x.csv"), "--out", str(tmp_path / "m"), "--epochs", "1", "--quiet"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "check the unit" in line]
