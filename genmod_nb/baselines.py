@@ -41,6 +41,7 @@ class Baseline(DensityMixin, BaseEstimator):
     _parameter_constraints = {"lower": [Real, dict, None], "upper": [Real, dict, None]}
     _shapes = None
     _check, score = GenerativeModel._check, GenerativeModel.score
+    log_margins, copula_score = GenerativeModel.log_margins, GenerativeModel.copula_score
     sample, sample_pieces = GenerativeModel.sample, GenerativeModel.sample_pieces
     sample_to, _dressed = GenerativeModel.sample_to, GenerativeModel._dressed
     def __init__(self,
@@ -129,15 +130,6 @@ def score_samples(self: Baseline,
     self = self._trained()
     table = self._check(X, fitting=False)
     return mixed_log_prob(self.margins_, table, lambda Z, times: self._log_prob(Z))
-
-# %% ../nbs/29_baselines.ipynb #4fb6da3f
-@patch
-def copula_score(self: Baseline,
-    X, # losses, shape (n, d)
-) -> float: # nats per row
-    "Return the mean log-likelihood less that of the margins: the copula's part"
-    self = self._trained()
-    return float((self.score_samples(X) - self.margins_.log_pdf(X).sum(1)).mean())
 
 # %% ../nbs/29_baselines.ipynb #7df67211
 class Bootstrap(Baseline):
@@ -266,7 +258,7 @@ class Truth(Baseline):
     def _learn(self, Z): pass
     def _draw(self, n, rng): return LossLaw().sample(n, int(rng.integers(2 ** 31))).to_numpy()
     def score_samples(self, X): return LossLaw().log_prob(X)
-    def copula_score(self, X): return float(LossLaw().copula_log_prob(X).mean())
+    def log_margins(self, X): return LossLaw().log_prob(X) - LossLaw().copula_log_prob(X)
 
 # %% ../nbs/29_baselines.ipynb #bt725eed
 @patch

@@ -10,16 +10,17 @@ __all__ = ['tail_dependence', 'chi_bar', 'joint_exceedance', 'angles']
 #| code-summary: "Imports"
 import numpy as np
 import pandas as pd
+from scipy import stats
 from .estimators import check_count
 from .frames import named, whole
 
 # %% ../nbs/52_joint.ipynb #jb90b030
 def _both_beyond(X, u):
-    "How many rows rank beyond level u in both of each pair of features (a DataFrame), of how many"
+    "How many rows rank beyond level u in both of each pair of features, of how many; and names"
     if not 0 < u < 1: raise ValueError(f"u={u}: choose a level in (0, 1)")
     X = pd.DataFrame(whole(X))
-    over = (X.rank(method="average") - 0.5 > u * len(X)).to_numpy(float)
-    return pd.DataFrame(over.T @ over, X.columns, X.columns), len(X)
+    over = (stats.rankdata(X, axis=0) - 0.5 > u * len(X)).astype(float)
+    return over.T @ over, len(X), X.columns
 
 # %% ../nbs/52_joint.ipynb #jb179132
 def tail_dependence(
@@ -29,8 +30,8 @@ def tail_dependence(
     """Return the empirical upper tail dependence of each pair of features at level u.
 
     Raises `ValueError` unless 0 < u < 1 (Coles, Heffernan and Tawn 1999)."""
-    both, _ = _both_beyond(X, u)
-    return both / np.maximum(np.diag(both), 1)
+    both, _, names = _both_beyond(X, u)
+    return pd.DataFrame(both / np.maximum(np.diag(both), 1), names, names)
 
 # %% ../nbs/52_joint.ipynb #jb03e783
 def chi_bar(
@@ -41,11 +42,12 @@ def chi_bar(
     -1 where no row exceeds in both.
 
     Raises `ValueError` unless 0 < u < 1 (Coles, Heffernan and Tawn 1999)."""
-    both, n = _both_beyond(X, u)
+    both, n, names = _both_beyond(X, u)
     one = np.diag(both) / n                           # 1 - u, but for ties and whole rows
     with np.errstate(divide="ignore", invalid="ignore"):
         bar = np.log(np.outer(one, one)) / np.log(both / n) - 1
-    return bar.where(both > 0, -1.0).fillna(1.0)      # log 1 / log 1 where all rows exceed
+    bar[both == 0], bar[np.isnan(bar)] = -1, 1        # log 1 / log 1 where all rows exceed
+    return pd.DataFrame(bar, names, names)
 
 # %% ../nbs/52_joint.ipynb #jbe5eabf
 def _per_column(thresholds, columns):

@@ -92,8 +92,7 @@ def __sklearn_tags__(self: GenerativeModel):
 
 # %% ../nbs/23_model.ipynb #4a14c16a
 @patch
-def build(self: GenerativeModel,
-    n_features: int, # columns of the table
+def build(self: GenerativeModel, n_features: int, # columns of the table
 ) -> GenerativeModule:
     "Return a fresh module for tables of n_features columns"
     raise NotImplementedError(f"{type(self).__name__} has no build")
@@ -422,26 +421,29 @@ def score(self: GenerativeModel,
 
 # %% ../nbs/23_model.ipynb #e6d4245b
 @patch
+def log_margins(self: GenerativeModel,
+    X, # losses, shape (n, d)
+) -> np.ndarray: # shape (n,), in nats per row
+    "Return the log-likelihood of each row under the fitted margins alone"
+    self = self._trained()
+    return np.concatenate([self.margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
+
+@patch
 def copula_score(self: GenerativeModel,
-    X,                  # losses, shape (n, d)
-    n_draws: int = 512, # importance draws per row
+    X, *n_draws, # as of `score_samples`
 ) -> float: # nats per row
     "Return the mean log-likelihood less that of the margins: the part to compare models by"
-    self = self._trained()
-    margins = np.concatenate([self.margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
-    return float((self.score_samples(X, n_draws) - margins).mean())
+    return float((self.score_samples(X, *n_draws) - self.log_margins(X)).mean())
 
 # %% ../nbs/23_model.ipynb #5a7e10ad
 @patch
-def save(self: GenerativeModel,
-    path, # folder to write: new, empty, or holding an older model
+def save(self: GenerativeModel, path, # folder to write: new, empty, or holding an older model
 ) -> Path: # the folder
     "Write config.json and model.safetensors; raises `OSError` if the folder cannot be written"
     return save_model(self._trained(), path)
 
 @patch(cls_method=True)
-def load(cls: GenerativeModel,
-    path, # a folder written by `save`
+def load(cls: GenerativeModel, path, # a folder written by `save`
 ): # the fitted model
     "Return the model in a folder; raises `ValueError` if it is damaged or of another class"
     return load_model(cls, path)

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from .data import SERIES, GaussianLaw, LossLaw
 from .frames import named
 from .joint import joint_exceedance, tail_dependence
@@ -66,9 +66,10 @@ def tail_score(
     "Return the mean threshold-weighted energy score of the draws (Allen et al. 2023)"
     (x, p), (y, q) = _cut(fake, thresholds), _cut(real, thresholds)
     apart = lambda a, b: cdist(a, b).mean() if len(a) and len(b) else 0.0
+    among = 2 * pdist(x).sum() / max(len(x), 1) ** 2
     x0, y0 = (apart(v, np.ones((1, v.shape[1]))) for v in (x, y))      # from what was cut
     across = p * q * apart(x, y) + p * (1 - q) * x0 + (1 - p) * q * y0
-    return float(across - (p ** 2 * apart(x, x) / 2 + p * (1 - p) * x0))
+    return float(across - (p ** 2 * among / 2 + p * (1 - p) * x0))
 
 # %% ../nbs/55_tail_study.ipynb #ts550024
 def sample_scores(
