@@ -1,6 +1,6 @@
 """How often intervals for value at risk and expected shortfall cover the truth: refits on resampled rows, on tables of the simulated law.
 
-    python benchmarks/risk.py      # 256 tables of 720 rows, 100 refits each, Gaussian copula, 99 % and 99.9 % of f1 and of the mean; 40 minutes
+    python benchmarks/risk.py      # 256 tables of 720 rows, 60 refits each, Gaussian copula, 99 % and 99.9 % of f1 and of the mean; an hour
 
 Two truths: that of the law, and the limit of the model, which is what it says when fitted to 200,000 rows. A model that cannot hold the law misses the first
 by its bias, and no interval made of its own refits can tell. Two intervals from the same refits: their 5 % and 95 % quantiles (percentile), and the estimate
@@ -55,7 +55,7 @@ def coverage(found, truths):
     return pd.DataFrame(rows)
 
 
-def main(tables=256, refits=100):
+def main(tables=256, refits=60):
     warnings.simplefilter("ignore")
     truths = {"law": values(LossLaw().sample(4_000_000, 7)), "limit of the model": values(GaussianCopula().fit(LossLaw().sample(200_000, 8)))}
     found = []

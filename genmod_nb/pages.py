@@ -139,7 +139,7 @@ $scores
 <h2>How this page was made</h2>$how</main></body></html>""")
 
 # %% ../nbs/58_pages.ipynb #cd560038
-_MARGINS = dict(column="column", family="family", pareto="Pareto share", shape="tail shape",
+_MARGINS = dict(column="column", family="family", pareto="Pareto gain (nats)", shape="tail shape",
                 shape_low="95 % from", shape_high="to", atoms="atoms", lower="lower", upper="upper",
                 largest="largest value", level="its level")
 _SCORES = dict(score="score", value="value", floor="floor", floor_95="limit", met="met",

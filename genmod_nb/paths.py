@@ -19,10 +19,12 @@ def table_kind(
 ) -> str: # "csv" or "parquet"
     "Return what a file holds; raises `FileNotFoundError`, or `ValueError` for any other name"
     if not path.is_file(): raise FileNotFoundError(f"no such file: {path}")
-    suffix = (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
-    if suffix in (".parquet", ".pq"): return "parquet"
+    packed = path.suffix.lower() in PACKED
+    suffix = (path.with_suffix("") if packed else path).suffix.lower()
+    if suffix in (".parquet", ".pq") and not packed: return "parquet"
     if suffix in (".csv", ".tsv", ".tab", ".txt", ".dat"): return "csv"
-    raise ValueError(f"{path}: cannot read '{path.suffix}'; give a .csv or a .parquet file")
+    what = "".join(path.suffixes[-2:] if packed else path.suffixes[-1:])
+    raise ValueError(f"{path}: cannot read '{what}'; give a .csv or a .parquet file")
 
 # %% ../nbs/50_paths.ipynb #pa000011
 def find_table(

@@ -135,7 +135,8 @@ def _interval(estimate, refits):
     "The ends of the 90 % interval of an estimate that is refitted along axis 0, shape (2, ...)"
     low, high = np.quantile(refits, (0.05, 0.95), axis=0)
     positive = np.minimum(estimate, refits.min(0)) > 0
-    return np.where(positive, [estimate ** 2 / high, estimate ** 2 / low], [low, high])
+    basic = [2 * estimate - high, 2 * estimate - low]
+    return np.where(positive, [estimate ** 2 / high, estimate ** 2 / low], basic)
 
 # %% ../nbs/53_risks.ipynb #rkb29bcf
 def _source(source, n):

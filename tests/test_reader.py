@@ -471,6 +471,12 @@ def test_all_bad_columns_are_named_at_once(tmp_path, cell):
 PLAIN = lines(texts(A), texts(B), sep="\t", head=["fire", "hail"])
 
 
+@pytest.mark.parametrize("name, what", [("a.parquet.gz", "parquet.gz"), ("a.pq.xz", "pq.xz"), ("a.xlsx.gz", "xlsx.gz"), ("a.xlsx", "xlsx")])
+def test_only_csv_files_may_be_packed(tmp_path, name, what):
+    with pytest.raises(ValueError, match=f"cannot read '.{what}'"):
+        read_losses(put(tmp_path, b"PAR1", name[1:]))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".tab", ".txt", ".dat", ".TXT"])
 @pytest.mark.parametrize("packed, pack", [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".GZ", gzip.compress)])
 def test_suffixes(tmp_path, suffix, packed, pack):

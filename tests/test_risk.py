@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from genmod_nb.baselines import Baseline, Bootstrap, GaussianCopula, GaussianMixture
 from genmod_nb.cli import main
 from genmod_nb.data import load_losses
-from genmod_nb.risks import risk
+from genmod_nb.risks import _interval, risk
 from genmod_nb.store import Store
 from genmod_nb.vae import VAE
 
@@ -132,12 +132,17 @@ def test_intervals_of_the_bootstrap_are_the_textbook_ones():
     assert row.es_low < row.es < row.es_high
 
 
-def test_intervals_of_what_is_not_positive_are_those_of_the_refits():
-    """A position that is long and short in one column is 0 in every draw; one that is short is negative up to its end."""
+def test_intervals_of_what_is_not_positive_are_basic_on_the_plain_scale():
+    """Refits that lie mostly above the estimate speak of a truth below it, on either scale. A position that is long and short in one column is 0 in every draw; one that is short is negative up to its end."""
     X = TRAIN[["f1", "f2"]]
     found = risk(Bootstrap().fit(X), {"flat": {"f1": 0}, "short": {"f1": -1}}, 0.5, 2000, 0, X, 20, n_jobs=1, progress=False).set_index("position")
     assert (found.loc["flat", ["var", "var_low", "var_high", "es_high"]] == 0).all()
     assert found.loc["short", "var_low"] < found.loc["short", "var"] < found.loc["short", "var_high"] < 0
+    refits = np.array([-1.2, -1.0, -0.8, -0.4, -0.2])[:, None]
+    low, high = np.quantile(refits, (0.05, 0.95))
+    assert _interval(np.array([-1.0]), refits).ravel() == pytest.approx([-2 - high, -2 - low])
+    plain, logs = _interval(np.array([1.0]), 2 + refits), _interval(np.array([0.0]), 1 + refits)
+    assert plain.ravel() == pytest.approx([1 / (2 + high), 1 / (2 + low)]) and logs.ravel() == pytest.approx([-1 - high, -1 - low])
 
 
 def test_intervals_are_the_same_again_wherever_they_are_made():
