@@ -143,7 +143,7 @@ def tables():
     return {"real": train, "rounded": train.round(2), "capped": train.clip(upper=cap, axis=1), "zero-heavy": train.where(train > train.quantile(0.3), 0.0)}
 
 
-def integral_of(model, X, rows=20_000):
+def integral_of(model, X, rows=10_000):
     """The integral of a density over half of its own draws and half of independent margins: 1 if density and sampler are one."""
     fitted, other = model.fit(X), Independent().fit(X)
     points = pd.concat([fitted.sample(rows // 2, random_state=1), other.sample(rows // 2, random_state=2)])

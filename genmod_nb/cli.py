@@ -202,12 +202,13 @@ def score(
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
 # %% ../nbs/30_cli.ipynb #rk30ex02
-def _check_refits(is_table, intervals, data):
+def _check_refits(is_table, intervals, data, store=None):
     "Raise `ValueError` or `OSError` where intervals are asked for and cannot be given"
     if bool(intervals) != (data is not None):
         raise ValueError("--intervals and --data: an interval takes both, the number of refits "
                          "and the rows that the model was fitted on")
     if intervals and is_table: raise ValueError("--intervals: a table is not fitted")
+    if store and not intervals: raise ValueError("--store: it keeps refits, so give --intervals")
     if data is not None: find_table(data)
 
 # %% ../nbs/30_cli.ipynb #rk30ex03
@@ -223,18 +224,21 @@ def risk(
     out: Param("csv or parquet file to write the table to as well", str) = None,
     intervals: int = 0, # refits behind 90 % intervals, such as 200; they need --data
     data: Param("the rows that the model was fitted on: csv or parquet", str) = None,
+    store: Param("file that keeps a network's refits, so that a stopped run goes on", str) = None,
     quiet: bool = False, # show no progress bar
     **kwargs,           # how a file is to be read, see `reading`
 ):
     "Tell the value at risk and the expected shortfall of columns and of a weighted sum"
     is_table = not Path(model).is_dir() and bool(Path(model).suffix)
     (find_table if is_table else saved_model)(model)
-    _check_refits(is_table, intervals, data)
+    _check_refits(is_table, intervals, data, store)
     path, how = None if out is None else _table_path(out), reading(**kwargs)
     asked = dict(weights=weights_of(weights), levels=check_levels(levels or (0.95, 0.99, 0.999)),
                  n_samples=check_count("n_samples", n), random_state=_seed(seed),
                  intervals=intervals, progress=not quiet)
     from genmod_nb import risks, tables
+    from genmod_nb.store import Store
+    asked["store"] = None if store is None else Store(store)
     source = tables.open_losses(model, allow_negative=True, allow_constant=True, **how
                                 ) if is_table else load(model)
     asked["X"] = None if data is None else _table_for(source, data, **how)

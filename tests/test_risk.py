@@ -197,3 +197,16 @@ def test_mistakes_of_the_command(line, says, tmp_path, capsys, monkeypatch):
     status, out, err = run(capsys, "risk", *line.split())
     assert status == 2 and out == "" and err.count("\n") == 1
     assert re.search(says, err), err
+
+
+def test_the_command_goes_on_from_a_store(tmp_path, capsys):
+    """The second run fits nothing, and says the same."""
+    VAE(max_epochs=1, random_state=0, progress=False, compile=False).fit(TRAIN.head(200)).save(tmp_path / "m")
+    TRAIN.head(200).to_csv(tmp_path / "rows.csv", index=False)
+    line = ["risk", tmp_path / "m", "--levels", 0.9, "-n", 2000, "--seed", 1, "--quiet", "--intervals", 20, "--data", tmp_path / "rows.csv", "--store", tmp_path / "fits.db"]
+    first = run(capsys, *line)
+    made = set(Store(tmp_path / "fits.db").table().created)
+    assert first[0] == 0 and run(capsys, *line) == first and len(made) == 20
+    assert set(Store(tmp_path / "fits.db").table().created) == made
+    status, _, err = run(capsys, *line[:9], "--store", tmp_path / "fits.db")
+    assert status == 2 and "give --intervals" in err
