@@ -22,7 +22,7 @@ from .margins import warn_of_fit
 from .surroundings import shielded, steady, usable_device
 from .compiled import shape_of
 from .engine import train_members
-from .store import fit_key
+from .store import check_store, fit_key
 from .model import checked_summary
 
 # %% ../nbs/25_many.ipynb #25687a75
@@ -221,8 +221,9 @@ def fit_many(
     """Return the models, fitted; a model's result does not depend on the others.
 
     A model whose training diverges comes back with `failure_` set, and a warning says so.
-    Raises `ValueError` on a bad table or argument, before anything is trained, and `OSError` if
-    a cluster gives up a task or the store cannot be written."""
+    Raises `ValueError` on a bad table or argument and `TypeError` on what is no store, before
+    anything is trained, and `OSError` if a cluster gives up a task or the store cannot be written."""
+    check_store(store)
     wholes = [clone(m) for m in models]
     tables = _tables(wholes, X)
     for model, X in zip(wholes, tables) if store is not None else []: fit_key(model, X, "")
