@@ -201,7 +201,7 @@ def execute(path):
 
 
 # Those that take longest, by their seconds, which every run prints; the others follow by size.
-SLOWEST = ["02_metrics", "09_extremes", "05_wae", "03_vae", "10_evaluation", "00_data", "06_lars", "own_table", "07_gan", "04_sigma", "index", "28_scale", "08_ensemble"]
+SLOWEST = ["09_extremes", "02_metrics", "03_vae", "06_lars", "05_wae", "10_evaluation", "07_gan", "own_table", "04_sigma", "08_ensemble", "60_copulas", "28_scale", "00_data", "index"]
 
 
 def execute_all(nbs):
