@@ -137,7 +137,7 @@ class Bootstrap(Baseline):
 
     These rows are all that it learns: its file holds the training table."""
     margins, _shapes = "identity", {"rows": ("float64", "nd")}
-    score_samples = score = copula_score = property(no_likelihood)
+    score_samples = score = log_margins = copula_score = property(no_likelihood)
     def _learn(self, Z): self.rows_ = Z.to_numpy()
     def _draw(self, n, rng): return self.rows_[rng.integers(len(self.rows_), size=n)]
 
@@ -258,7 +258,7 @@ class Truth(Baseline):
     def _learn(self, Z): pass
     def _draw(self, n, rng): return LossLaw().sample(n, int(rng.integers(2 ** 31))).to_numpy()
     def score_samples(self, X): return LossLaw().log_prob(X)
-    def log_margins(self, X): return LossLaw().log_prob(X) - LossLaw().copula_log_prob(X)
+    def log_margins(self, X): return LossLaw().margin_log_prob(X).sum(1)
 
 # %% ../nbs/29_baselines.ipynb #bt725eed
 @patch

@@ -36,7 +36,7 @@ def _same_table(model, train, real):
     return digest
 
 # %% ../nbs/56_cards.ipynb #cd560050a
-def _warned(model, X):
+def _warned(X):
     "What a fit warns of on this table, as texts"
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -53,7 +53,7 @@ def _about(model, X, digest):
                 best_epoch=getattr(model, "best_epoch_", None),
                 versions={"python": platform.python_version()} | {k: version(k) for k in of}), dict(
         digest=digest, vouched=model.digest_ is not None, rows=len(X), columns=list(map(str, X)),
-        warnings=_warned(model, X))
+        warnings=_warned(X))
 
 # %% ../nbs/56_cards.ipynb #cd560013
 def _margins(model, X):

@@ -238,10 +238,12 @@ def risk(
                  intervals=intervals, progress=not quiet)
     from genmod_nb import risks, tables
     from genmod_nb.store import Store
-    asked["store"] = None if store is None else Store(store)
     source = tables.open_losses(model, allow_negative=True, allow_constant=True, **how
                                 ) if is_table else load(model)
     asked["X"] = None if data is None else _table_for(source, data, **how)
+    if store and not hasattr(source, "history_"):
+        raise ValueError("--store: it keeps a network's refits; those of a baseline take seconds")
+    asked["store"] = Store(store) if store else None
     found = risks.risk(source, **asked)
     if path is not None: tables.write_table(path, [found])
     print(found.to_string(index=False, float_format="{:.6g}".format))

@@ -50,7 +50,7 @@ def _seeded(seed):
 class External(Baseline):
     "A model of another package, with this package's interface; no density"
     margins, lower, upper = "identity", None, None
-    score_samples = score = copula_score = property(no_likelihood)
+    score_samples = score = log_margins = copula_score = property(no_likelihood)
     def __init__(self,
         model,             # an object with fit(table) and sample(n); it is copied, not changed
         random_state=None, # seed of the fit

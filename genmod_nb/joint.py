@@ -19,7 +19,8 @@ def _both_beyond(X, u):
     "How many rows rank beyond level u in both of each pair of features, of how many; and names"
     if not 0 < u < 1: raise ValueError(f"u={u}: choose a level in (0, 1)")
     X = pd.DataFrame(whole(X))
-    over = (stats.rankdata(X, axis=0) - 0.5 > u * len(X)).astype(float)
+    ranks = stats.rankdata(X, axis=0, nan_policy="omit")
+    over = (ranks - 0.5 > u * len(X)).astype(float)
     return over.T @ over, len(X), X.columns
 
 # %% ../nbs/52_joint.ipynb #jb179132

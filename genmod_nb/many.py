@@ -173,8 +173,11 @@ def _tables(models, X):
         model.control()
     # What one model finds in a table, all models with the same margins would find
     seen = {(id(X), m.margins, repr((m.lower, m.upper))): (m, X) for m, X in zip(models, tables)}
-    checked = {id(X): (X, checked_summary(clone(model), X)) for model, X in seen.values()}
-    for X, table in checked.values(): warn_of_fit(X, table)     # here: nobody hears a worker
+    told = set()
+    for model, X in seen.values():
+        table = checked_summary(clone(model), X)
+        if id(X) not in told: warn_of_fit(X, table)         # here: nobody hears a worker
+        told.add(id(X))
     return tables
 
 # %% ../nbs/25_many.ipynb #ed097de7

@@ -18,8 +18,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from .estimators import refit, snapshot
 from .frames import as_table, check_order, dressed, frame_kind, numbers
-from .tables import (check_losses, checked_pieces, give_back_memory, table_shape,
-                              warn_of_few, warn_of_table)
+from .tables import (TableWarning, check_losses, checked_pieces, give_back_memory,
+                              table_shape, warn_of_few, warn_of_table)
 from .atoms import gross_cells, points_within
 from .margin import SIGNED, GaussianMargin, IdentityMargin, LogMargin, RawMargin
 
@@ -36,7 +36,7 @@ def warn_of_units(
         what = (f"row {rows} holds {cells.iloc[0]:g}" if k == 1 else
                 f"{k} cells (rows {rows}) hold {size[k - 1]:g} to {size[0]:g}")
         warnings.warn(f"column '{c}': {what}, a hundred times the next largest cell "
-                      f"({size[k]:g}) or more: check the unit", stacklevel=3)
+                      f"({size[k]:g}) or more: check the unit", TableWarning, stacklevel=3)
 
 # %% ../nbs/01_margins.ipynb #me55ac31
 def _ends(given, columns, name):

@@ -194,7 +194,7 @@ def checked_summary(
 # %% ../nbs/23_model.ipynb #f7f96d96
 @patch
 def _prepare(self: GenerativeModel, X, laws=None):
-    "The `Member` to train, all checked; `laws` is what models on a table share that is known"
+    "The `Member` to train; `laws` keeps what models on one table share: who gives it has warned"
     self._validate_params()
     table = checked_summary(self, X)
     if laws is None: warn_of_fit(X, table)
@@ -425,15 +425,15 @@ def log_margins(self: GenerativeModel,
     X, # losses, shape (n, d)
 ) -> np.ndarray: # shape (n,), in nats per row
     "Return the log-likelihood of each row under the fitted margins alone"
-    self = self._trained()
-    return np.concatenate([self.margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
+    return np.concatenate([self._trained().margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
 
 @patch
 def copula_score(self: GenerativeModel,
-    X, *n_draws, # as of `score_samples`
+    X, *args, **kwargs, # as of `score_samples`
 ) -> float: # nats per row
     "Return the mean log-likelihood less that of the margins: the part to compare models by"
-    return float((self.score_samples(X, *n_draws) - self.log_margins(X)).mean())
+    self = snapshot(self)
+    return float((self.score_samples(X, *args, **kwargs) - self.log_margins(X)).mean())
 
 # %% ../nbs/23_model.ipynb #5a7e10ad
 @patch

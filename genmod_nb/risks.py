@@ -8,6 +8,7 @@ __all__ = ['ENOUGH', 'FEWEST', 'risk']
 # %% ../nbs/53_risks.ipynb #rkfda622
 #| code-fold: true
 #| code-summary: "Imports"
+import warnings
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
@@ -15,8 +16,9 @@ from tqdm.auto import tqdm
 from joblib import effective_n_jobs
 from .estimators import check_count, check_levels
 from .frames import named, numbers, whole
-from .tables import pieces, table_shape
+from .tables import TableWarning, pieces, table_shape
 from .surroundings import seed_from, shielded
+from .store import check_store
 from .many import fit_many, spread
 from .baselines import Baseline
 
@@ -134,9 +136,9 @@ def _refits(model, X, intervals, n, seed, W, levels, store, n_jobs, progress):
 def _interval(estimate, refits):
     "The ends of the 90 % interval of an estimate that is refitted along axis 0, shape (2, ...)"
     low, high = np.quantile(refits, (0.05, 0.95), axis=0)
-    positive = np.minimum(estimate, refits.min(0)) > 0
-    basic = [2 * estimate - high, 2 * estimate - low]
-    return np.where(positive, [estimate ** 2 / high, estimate ** 2 / low], basic)
+    least = np.minimum(estimate, refits.min(0))
+    basic = np.where(least < 0, [2 * estimate - high, 2 * estimate - low], [low, high])
+    return np.where(least > 0, [estimate ** 2 / high, estimate ** 2 / low], basic)
 
 # %% ../nbs/53_risks.ipynb #rkb29bcf
 def _source(source, n):
@@ -182,7 +184,9 @@ def risk(
 
     In the unit of the losses, with standard errors of the draws (of the rows, if a table is
     given), and with the ends of 90 % intervals of the fit, if asked for. Raises `ValueError` on
-    levels, weights and rows that do not fit, and where fewer than 10 draws lie beyond a level."""
+    levels, weights and rows that do not fit, and where fewer than 10 draws lie beyond a level, and
+    `TypeError` on what is no store."""
+    check_store(store)
     levels, intervals = check_levels(levels), _check_intervals(model_or_table, X, intervals)
     names, n, rows = _source(model_or_table, n_samples)
     positions, W = _positions(weights, names)
@@ -190,7 +194,10 @@ def risk(
     seed = seed_from(random_state)
     about = dict(zip(("var", "var_error", "es", "es_error"), _figures(rows(seed), n, W, levels)))
     if intervals:
-        refits = _refits(model_or_table, X, intervals, n, seed, W, levels, store, n_jobs, progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TableWarning)   # the fit has given those of its table
+            refits = _refits(model_or_table, X, intervals, n, seed, W, levels, store, n_jobs,
+                             progress)
         for j, k in ((0, "var"), (2, "es")):
             about[f"{k}_low"], about[f"{k}_high"] = _interval(about[k], refits[:, j])
     frame = {"position": np.repeat(positions, len(levels)), "level": levels * len(positions)}

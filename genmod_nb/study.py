@@ -25,6 +25,7 @@ from .tables import check_losses
 from .metrics import (anderson_darling, kendall_error, noise_floor, novelty,
                                scorecard)
 from .surroundings import steady
+from .store import check_store
 from .model import GenerativeModel
 from .many import distinct, fit_many, spread
 from .likelihoods import kl_normal
@@ -351,6 +352,7 @@ def run_plan(
     n_jobs, store, progress, # for the networks, as in `fit_many`
 ) -> pd.DataFrame: # one row per fit: the labels, failure, fit_seconds, and the scores
     "Fit every model of a plan, whatever it is, and score it on its held-out rows"
+    check_store(store)
     labels, models, trains, tests = map(list, zip(*plan))
     for label in labels: check_seed(label["seed"], "seeds")
     tests = _checked(trains, tests)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_losses', 'read_losses', 'is_large', 'table_shape', 'pieces', 'checked_pieces', 'table_digest', 'random_rows',
-           'give_back_memory', 'keep_memory', 'open_losses', 'whole_file', 'write_table', 'warn_of_table',
-           'warn_of_few']
+           'give_back_memory', 'keep_memory', 'open_losses', 'whole_file', 'write_table', 'TableWarning',
+           'warn_of_table', 'warn_of_few']
 
 # %% ../nbs/20_tables.ipynb #cda4c08c
 #| code-fold: true
@@ -339,6 +339,9 @@ def write_table(
             if writer is not None: writer.close()
 
 # %% ../nbs/20_tables.ipynb #b8a1c011
+class TableWarning(UserWarning):
+    "A table is a doubtful one to fit a model to"
+
 def warn_of_table(
     X, # the table that is fitted, checked
 ):
@@ -348,11 +351,12 @@ def warn_of_table(
     if len(path):
         warnings.warn("rows look serially dependent (lag-1 rank correlation "
                       f"{path.max():.2f} in '{path.idxmax()}'): this package models rows, not "
-                      "paths; did you mean the changes?", stacklevel=4)
+                      "paths; did you mean the changes?", TableWarning, stacklevel=4)
     if sums:
         told = "; ".join(f"column '{c}' is {in_words(parts)}" for c, parts in sums.items())
         out, back = ("it out", "it") if len(sums) == 1 else ("them out", "them")
-        warnings.warn(f"{told}: leave {out} and add {back} back to what is drawn", stacklevel=4)
+        warnings.warn(f"{told}: leave {out} and add {back} back to what is drawn", TableWarning,
+                      stacklevel=4)
 
 # %% ../nbs/20_tables.ipynb #d37e64bb
 def warn_of_few(
@@ -362,4 +366,4 @@ def warn_of_few(
     "Warn of a table with too few rows to learn a joint law from"
     if rows < enough or rows <= columns:
         warnings.warn(f"{rows} rows for {columns} columns: too few to learn a joint law from; "
-                      "expect noise", stacklevel=4)
+                      "expect noise", TableWarning, stacklevel=4)

@@ -63,7 +63,7 @@ def _profile(excess):
 
 def tail_shape(
     excess, # excesses over a threshold, shape (k,), positive
-) -> tuple: # the shape, and a 95 % interval within -0.5 to 1.5 (all of that below `LEAST`)
+) -> tuple: # the shape, and a 95 % interval within -0.5 to 1.5 (all of it below `LEAST`)
     "Return the generalised Pareto shape of excesses and its profile-likelihood interval"
     if len(excess) < LEAST: return 0.0, -0.5, 1.5
     every = np.sort(excess)[:: -(-len(excess) // 2000)]

@@ -128,6 +128,15 @@ def test_the_measures_take_any_table():
             call()
 
 
+def test_a_missing_cell_ranks_nowhere():
+    """It is left out of its column's ranks, and the others keep theirs."""
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(400, 3)), columns=["a", "b", "c"])
+    holed = X.copy()
+    holed.loc[X.a.idxmin(), "a"] = np.nan
+    pd.testing.assert_frame_equal(tail_dependence(holed, 0.9), tail_dependence(X, 0.9), atol=0.05)
+    assert (np.diag(tail_dependence(holed, 0.9)) == 1).all()
+
+
 def test_increasing_maps_change_no_rank_measure():
     X = LossLaw().sample(5_000, 0)
     for measure in (tail_dependence, chi_bar, angles):

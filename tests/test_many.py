@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genmod_nb.baselines import Independent
+from genmod_nb.evaluation import compare
 from genmod_nb.model import GenerativeModel
 from genmod_nb.store import Store
 from genmod_nb.many import fit_many
@@ -116,12 +118,17 @@ def test_store_that_is_none(tmp_path):
         Store(tmp_path / "s.db")
 
 
-def test_a_path_is_no_store(tables, tmp_path):
-    """Neither for fits, nor for a study, nor for the refits of a risk; and nothing has been trained."""
+def test_a_path_is_no_store(tables, tmp_path, monkeypatch):
+    """Neither for fits, nor for a study, nor for the refits of a risk; and nothing is fitted or drawn before that is said."""
     model, path = VAE(max_epochs=1, random_state=0, progress=False, compile=False), tmp_path / "s.db"
-    fitted = model.fit(tables[0])
+    networks, baseline = model.fit(tables[0]), Independent().fit(tables[0])
+    for cls, method in ((GenerativeModel, "_prepare"), (Independent, "fit"), (GenerativeModel, "sample_pieces"), (Independent, "sample_pieces")):
+        monkeypatch.setattr(cls, method, lambda *a, **k: pytest.fail("work was begun"))
+    asked = dict(levels=0.9, n_samples=2000, X=tables[0], intervals=20, progress=False)
     for ask in (lambda s: fit_many([model], tables[0], store=s), lambda s: run_study([({}, model, *tables)], s, progress=False),
-                lambda s: risk(fitted, levels=0.9, n_samples=2000, X=tables[0], intervals=20, store=s, progress=False)):
+                lambda s: compare({"a": model, "b": Independent()}, *tables, seeds=[0], store=s, progress=False),
+                lambda s: compare({"b": Independent()}, *tables, seeds=[0], store=s, progress=False),
+                lambda s: risk(networks, store=s, **asked), lambda s: risk(baseline, store=s, **asked)):
         for store in (path, str(path)):
             with pytest.raises(TypeError, match=r"give Store\('.*s.db'\)"):
                 ask(store)
@@ -133,8 +140,6 @@ import sys
 from genmod_nb.data import load_losses
 from genmod_nb.store import Store
 from genmod_nb.many import fit_many
-from genmod_nb.risks import risk
-from genmod_nb.study import run_study
 from genmod_nb.vae import VAE
 models = [VAE(encoder=(8,), decoder=(8,), max_epochs=20, compile=False, random_state=s) for s in range(24)]
 fit_many(models, load_losses()[0], n_jobs=int(sys.argv[2]), store=Store(sys.argv[1]), progress=False)

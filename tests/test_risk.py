@@ -1,5 +1,7 @@
 """Value at risk and expected shortfall against closed forms and hand counts; their errors against repeated draws; intervals, and the command."""
 import re
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from genmod_nb.cli import main
 from genmod_nb.data import load_losses
 from genmod_nb.risks import _interval, risk
 from genmod_nb.store import Store
+from genmod_nb.tables import TableWarning
 from genmod_nb.vae import VAE
 
 TRAIN = load_losses()[0]
@@ -141,8 +144,29 @@ def test_intervals_of_what_is_not_positive_are_basic_on_the_plain_scale():
     refits = np.array([-1.2, -1.0, -0.8, -0.4, -0.2])[:, None]
     low, high = np.quantile(refits, (0.05, 0.95))
     assert _interval(np.array([-1.0]), refits).ravel() == pytest.approx([-2 - high, -2 - low])
-    plain, logs = _interval(np.array([1.0]), 2 + refits), _interval(np.array([0.0]), 1 + refits)
-    assert plain.ravel() == pytest.approx([1 / (2 + high), 1 / (2 + low)]) and logs.ravel() == pytest.approx([-1 - high, -1 - low])
+    logs, crossing = _interval(np.array([1.0]), 2 + refits), _interval(np.array([0.0]), 1 + refits)
+    assert logs.ravel() == pytest.approx([1 / (2 + high), 1 / (2 + low)]) and crossing.ravel() == pytest.approx([-1 - high, -1 - low])
+
+
+def test_intervals_at_an_atom_are_no_negative_losses():
+    """Where seven losses in ten are zero the 70 % quantile is zero in some refits: the ends are those of the refits, not a reflection below zero."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": np.where(np.arange(300) < 210, 0.0, 1 + rng.pareto(3, 300)), "b": 1 + rng.pareto(3, 300)})
+    row = risk(Bootstrap().fit(X), levels=0.7, n_samples=20_000, random_state=0, X=X, intervals=40, n_jobs=1, progress=False).iloc[0]
+    assert row.var_low == 0 and row["var"] <= row.var_high and row.var_high > 0 and 0 < row.es_low < row.es < row.es_high
+
+
+@pytest.mark.parametrize("model", [GaussianCopula(), VAE(max_epochs=1, random_state=0, progress=False, compile=False)])
+def test_refits_do_not_warn_of_resampled_tables(model):
+    """Their rows have other numbers than the table's own, of which the fit has warned."""
+    X = TRAIN.head(200).copy()
+    X.iloc[7, 2] = 900.0
+    with pytest.warns(TableWarning, match="check the unit"):
+        fitted = model.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TableWarning)
+        for jobs in (1, 2):
+            risk(fitted, levels=0.9, n_samples=2000, X=X, intervals=20, n_jobs=jobs, progress=False)
 
 
 def test_intervals_are_the_same_again_wherever_they_are_made():
@@ -188,6 +212,7 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.parametrize("line, says", [
     ("m --weights f9=1 -n 20000", "no column 'f9'"), ("rows.csv", "draws or more|rows or more"), ("rows.csv --intervals 20 --data rows.csv", "a table is not fitted"),
+    ("m --intervals 20 --data rows.csv -n 20000 --store fits.db", "only|a network's refits"),
     ("m --intervals 3 --data rows.csv -n 20000", "20 refits"), ("m --intervals 20 --data negative.csv -n 20000", "negative")])
 def test_mistakes_of_the_command(line, says, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -197,6 +222,7 @@ def test_mistakes_of_the_command(line, says, tmp_path, capsys, monkeypatch):
     status, out, err = run(capsys, "risk", *line.split())
     assert status == 2 and out == "" and err.count("\n") == 1
     assert re.search(says, err), err
+    assert not Path("fits.db").exists()
 
 
 def test_the_command_goes_on_from_a_store(tmp_path, capsys):
