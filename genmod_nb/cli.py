@@ -202,14 +202,23 @@ def score(
     print(card.to_string(float_format="{:.4f}".format, na_rep=""))
 
 # %% ../nbs/30_cli.ipynb #rk30ex02
-def _check_refits(is_table, intervals, data, store=None):
-    "Raise `ValueError` or `OSError` where intervals are asked for and cannot be given"
+def _refit_store(source, store):
+    "The `Store` for the refits of a network, or None"
+    from genmod_nb.store import Store
+    if store is None or hasattr(source, "history_"): return store and Store(store)
+    raise ValueError("--store: it keeps a network's refits; those of a baseline take seconds")
+
+def _check_refits(model, intervals, data, store=None):
+    "Is it a table? Raises `ValueError` or `OSError` where what is asked for cannot be given"
+    is_table = not Path(model).is_dir() and bool(Path(model).suffix)
     if bool(intervals) != (data is not None):
         raise ValueError("--intervals and --data: an interval takes both, the number of refits "
                          "and the rows that the model was fitted on")
     if intervals and is_table: raise ValueError("--intervals: a table is not fitted")
     if store and not intervals: raise ValueError("--store: it keeps refits, so give --intervals")
     if data is not None: find_table(data)
+    (find_table if is_table else saved_model)(model)
+    return is_table
 
 # %% ../nbs/30_cli.ipynb #rk30ex03
 @delegates(reading)
@@ -229,22 +238,16 @@ def risk(
     **kwargs,           # how a file is to be read, see `reading`
 ):
     "Tell the value at risk and the expected shortfall of columns and of a weighted sum"
-    is_table = not Path(model).is_dir() and bool(Path(model).suffix)
-    (find_table if is_table else saved_model)(model)
-    _check_refits(is_table, intervals, data, store)
+    is_table = _check_refits(model, intervals, data, store)
     path, how = None if out is None else _table_path(out), reading(**kwargs)
     asked = dict(weights=weights_of(weights), levels=check_levels(levels or (0.95, 0.99, 0.999)),
                  n_samples=check_count("n_samples", n), random_state=_seed(seed),
                  intervals=intervals, progress=not quiet)
     from genmod_nb import risks, tables
-    from genmod_nb.store import Store
     source = tables.open_losses(model, allow_negative=True, allow_constant=True, **how
                                 ) if is_table else load(model)
     asked["X"] = None if data is None else _table_for(source, data, **how)
-    if store and not hasattr(source, "history_"):
-        raise ValueError("--store: it keeps a network's refits; those of a baseline take seconds")
-    asked["store"] = Store(store) if store else None
-    found = risks.risk(source, **asked)
+    found = risks.risk(source, store=_refit_store(source, store), **asked)
     if path is not None: tables.write_table(path, [found])
     print(found.to_string(index=False, float_format="{:.6g}".format))
 

@@ -92,7 +92,7 @@ def _column(kind, x, lower, upper):
     if len(x) > 10_000: return MARGINS[kind]().fit(x, lower, upper)
     return copy.deepcopy(_remembered(kind, x.astype(float).tobytes(), lower, upper))
 
-# %% ../nbs/01_margins.ipynb #me585a6b
+# %% ../nbs/01_margins.ipynb #me585a6a
 def takes_negative(
     kind,  # of margins
     lower, # as in `Margins`
@@ -101,6 +101,7 @@ def takes_negative(
     ends = lower.values() if isinstance(lower, dict) else [lower]
     return kind in SIGNED or any(v is not None and v < 0 for v in ends)
 
+# %% ../nbs/01_margins.ipynb #me585a6b
 @patch
 def _train(self: Margins, X):
     if self.kind not in MARGINS:
@@ -280,7 +281,7 @@ def mixed_log_prob(
         out[times == m] = np.concatenate(parts)[back.ravel()]
     return out
 
-# %% ../nbs/01_margins.ipynb #me4de923
+# %% ../nbs/01_margins.ipynb #me4de92w
 def warn_of_fit(
     X,     # a table of losses, perhaps a large one
     table, # the rows that margins are fitted to: all, or a part of a large table
@@ -290,6 +291,7 @@ def warn_of_fit(
     warn_of_units(table)
     warn_of_table(X)
 
+# %% ../nbs/01_margins.ipynb #me4de923
 @np.errstate(under="ignore")
 def margins_of(
     kind: str, # as in `Margins`

@@ -117,19 +117,18 @@ def _figures_of(i, model, table, n, seed, *about):
 # %% ../nbs/53_risks.ipynb #rk6823f1
 def _refits(model, X, intervals, n, seed, W, levels, store, n_jobs, progress):
     "The figures of each refit, shape (refits, 4, levels, positions)"
-    copies, tables = zip(*_resampled(model, X, intervals, seed))
-    if not isinstance(model, Baseline):
-        copies = fit_many(copies, list(tables), n_jobs, store, progress)
-        copies, tables = [m for m in copies if not m.failure_], [None] * intervals
-    tasks = [(i, m, t, n, seed, W, levels) for i, (m, t) in enumerate(zip(copies, tables))]
     alone = getattr(model, "device", None) not in (None, "cpu")     # one process on a card
     jobs = effective_n_jobs((1 if alone else -1) if n_jobs is None else n_jobs)
-    found = {}
-    with tqdm(total=len(tasks), desc="refits", delay=2, disable=not progress) as bar:
-        for i, figures in spread(_figures_of, tasks, jobs):
-            found[i] = figures
-            bar.update()
-    return np.stack([found[i] for i in sorted(found)])
+    copies, tables = zip(*_resampled(model, X, intervals, seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)       # the fit has given those of its table
+        if not isinstance(model, Baseline):
+            copies = fit_many(copies, list(tables), n_jobs, store, progress)
+            copies, tables = [m for m in copies if not m.failure_], [None] * intervals
+        tasks = [(i, m, t, n, seed, W, levels) for i, (m, t) in enumerate(zip(copies, tables))]
+        done = tqdm(spread(_figures_of, tasks, jobs), "refits", len(tasks), delay=2,
+                    disable=not progress)
+        return np.stack([figures for _, figures in sorted(done, key=lambda found: found[0])])
 
 # %% ../nbs/53_risks.ipynb #rk5edb82
 @np.errstate(divide="ignore", invalid="ignore")
@@ -154,8 +153,9 @@ def _source(source, n):
 # %% ../nbs/53_risks.ipynb #rk971047
 FEWEST = 20     # refits of a 90 % interval at least
 
-def _check_intervals(source, X, intervals):
+def _check_intervals(source, X, intervals, store=None):
     "The number of refits, after a look at what they need"
+    check_store(store)
     what = f"a 90 % interval takes {FEWEST} refits or more"
     if intervals == 0: return 0
     intervals = check_count("intervals", intervals, what, FEWEST)
@@ -183,21 +183,16 @@ def risk(
     """Return the value at risk and the expected shortfall of every column and weighted sum.
 
     In the unit of the losses, with standard errors of the draws (of the rows, if a table is
-    given), and with the ends of 90 % intervals of the fit, if asked for. Raises `ValueError` on
-    levels, weights and rows that do not fit, and where fewer than 10 draws lie beyond a level, and
-    `TypeError` on what is no store."""
-    check_store(store)
-    levels, intervals = check_levels(levels), _check_intervals(model_or_table, X, intervals)
+    given), and with the ends of 90 % intervals of the fit, if asked for. Raises `TypeError` on
+    what is no store, `ValueError` on what does not fit or has fewer than 10 draws at a level."""
+    levels, intervals = check_levels(levels), _check_intervals(model_or_table, X, intervals, store)
     names, n, rows = _source(model_or_table, n_samples)
     positions, W = _positions(weights, names)
     _enough(n, levels, "draws" if hasattr(model_or_table, "sample_pieces") else "rows")
     seed = seed_from(random_state)
     about = dict(zip(("var", "var_error", "es", "es_error"), _figures(rows(seed), n, W, levels)))
     if intervals:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TableWarning)   # the fit has given those of its table
-            refits = _refits(model_or_table, X, intervals, n, seed, W, levels, store, n_jobs,
-                             progress)
+        refits = _refits(model_or_table, X, intervals, n, seed, W, levels, store, n_jobs, progress)
         for j, k in ((0, "var"), (2, "es")):
             about[f"{k}_low"], about[f"{k}_high"] = _interval(about[k], refits[:, j])
     frame = {"position": np.repeat(positions, len(levels)), "level": levels * len(positions)}
