@@ -225,7 +225,7 @@ def fit_many(
 
     A model whose training diverges comes back with `failure_` set, and a warning says so.
     Raises `ValueError` on a bad table or argument and `TypeError` on what is no store, before
-    anything is trained, and `OSError` if a cluster gives up a task or the store cannot be written."""
+    training; `OSError` if a cluster gives up a task or the store cannot be written."""
     check_store(store)
     wholes = [clone(m) for m in models]
     tables = _tables(wholes, X)

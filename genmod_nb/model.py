@@ -428,8 +428,8 @@ def log_margins(self: GenerativeModel,
     return np.concatenate([self._trained().margins_.log_pdf(piece).sum(1) for piece in pieces(X)])
 
 @patch
-def copula_score(self: GenerativeModel,
-    X, *args, **kwargs, # as of `score_samples`
+def copula_score(self: GenerativeModel, X, # losses, shape (n, d)
+    *args, **kwargs, # as of `score_samples`
 ) -> float: # nats per row
     "Return the mean log-likelihood less that of the margins: the part to compare models by"
     self = snapshot(self)

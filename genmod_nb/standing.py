@@ -140,5 +140,6 @@ def _repr_html_(self: Slider):
     knob = (f'<input type="range" min="0" max="{len(values) - 1}" value="{at}" '
             f'data-values="{escape("|".join(values))}" aria-valuetext="{values[at]}" '
             f'oninput="{escape(_SHOW)}" style="width:60%">')
-    return (f'<figure class="figure slider">{images}<figcaption class="caption"><label>'
-            f'{escape(self.name)} {knob} <output>{values[at]}</output></label></figcaption></figure>')
+    label = f'<label>{escape(self.name)} {knob} <output>{values[at]}</output></label>'
+    return (f'<figure class="figure slider">{images}'
+            f'<figcaption class="caption">{label}</figcaption></figure>')

@@ -208,7 +208,7 @@ def test_own_table_commands_run(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = {n: len((tmp_path / f"{n}.csv").read_text().splitlines()) - 1 for n in ("claims", "train", "heldout", "generated", "risk", "stress", "severe")}
     assert rows == {"claims": 899, "train": 599, "heldout": 300, "generated": 300, "risk": 10, "stress": 1000, "severe": 1000}
-    assert set(pd.read_csv(tmp_path / "stress.csv").storm) == {45} and pd.read_csv(tmp_path / "severe.csv").storm.min() >= 45
+    assert set(pd.read_csv(tmp_path / "stress.csv").storm) == {67} and pd.read_csv(tmp_path / "severe.csv").storm.min() >= 67
     scores = pd.read_csv(tmp_path / "scores.csv", index_col="score")
     assert scores.value["anderson_darling"] < scores.training_95["anderson_darling"] and scores.value["novelty_copies"] == 0
     assert "Model card: Ensemble" in (tmp_path / "card.html").read_text() and (tmp_path / "card.json").is_file()
