@@ -44,6 +44,21 @@ def fitted():
     return Fits()
 
 
+@pytest.fixture(scope="module")
+def millions(fitted):
+    """{name: a million rows of the model}, drawn when they are first asked for: half a minute for some."""
+    class Draws(dict):
+        def __missing__(self, name):
+            self[name] = fitted[name].sample(1_000_000, 1)
+            return self[name]
+    return Draws()
+
+
+def together(names):
+    """Tests of one model go to one worker, which draws its rows once."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(f"given {name}")) for name in names]
+
+
 def test_the_gaussian_copula_is_a_regression(fitted):
     """Scores given two others are normal, with the mean and covariance of the regression."""
     model = fitted["GaussianCopula"]
@@ -118,11 +133,10 @@ def test_two_intervals_keep_their_dependence(fitted):
     assert stats.kendalltau(X.f1, X.f4).statistic == pytest.approx(0.245, abs=0.02)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS) + ["Vine", "BaggedVines", "FoldedT", "TCopulaMixture"])
-def test_a_value_is_a_narrow_window(fitted, name):
+@pytest.mark.parametrize("name", together(sorted(MODELS) + ["Vine", "BaggedVines", "FoldedT", "TCopulaMixture"]))
+def test_a_value_is_a_narrow_window(fitted, millions, name):
     """What is drawn given a value is what the same model draws in a narrow window around it."""
-    model, x = fitted[name], LOSSES.f1.quantile(0.9)
-    wide = model.sample(1_000_000, 1)
+    model, wide, x = fitted[name], millions[name], LOSSES.f1.quantile(0.9)
     near = wide[(wide.f1 / x - 1).abs() < 0.02]
     X = model.sample(20_000, 0, given={"f1": x})
     assert (X.f1 == x).all() and X.attrs["effective"] > 10_000 and not X.duplicated().any()
@@ -135,11 +149,10 @@ def test_a_value_is_a_narrow_window(fitted, name):
 
 
 @pytest.mark.parametrize("columns", [("f1", "f3"), ("f2", "f4"), ("f1", "f2", "f3")])
-@pytest.mark.parametrize("name", ["multivariate t", "student", "Ensemble", "Density", "Vine", *COPULAS])
-def test_several_values(fitted, name, columns):
+@pytest.mark.parametrize("name", together(["multivariate t", "student", "Ensemble", "Density", "Vine", *COPULAS]))
+def test_several_values(fitted, millions, name, columns):
     """The same with two values and three, whether or not they begin an order of the vine."""
-    model, x = fitted[name], LOSSES.quantile(0.6)[list(columns)]
-    wide = model.sample(1_000_000, 1)
+    model, wide, x = fitted[name], millions[name], LOSSES.quantile(0.6)[list(columns)]
     near = wide[((wide[list(columns)] / x - 1).abs() < 0.12).all(axis=1)]
     X = model.sample(5000, 0, given=x.to_dict())
     assert len(near) > 100
