@@ -38,7 +38,7 @@ def warn_of_units(
         warnings.warn(f"column '{c}': {what}, a hundred times the next largest cell "
                       f"({size[k]:g}) or more: check the unit", TableWarning, stacklevel=3)
 
-# %% ../nbs/01_margins.ipynb #me55ac31
+# %% ../nbs/01_margins.ipynb #me55ac30
 def _ends(given, columns, name):
     "One end of the range for each column, None where it is open"
     if not isinstance(given, dict): return [given] * len(columns)
@@ -47,6 +47,7 @@ def _ends(given, columns, name):
         raise ValueError(f"{name}={given}: there is no column {odd[0]!r} in {list(columns)}")
     return [own.get(str(c)) for c in columns]
 
+# %% ../nbs/01_margins.ipynb #me55ac31
 def _check_range(x, lower, upper):
     "Raise `ValueError` unless a column lies within its range"
     low, high = 0 if lower is None else lower, np.inf if upper is None else upper
@@ -101,7 +102,7 @@ def takes_negative(
     ends = lower.values() if isinstance(lower, dict) else [lower]
     return kind in SIGNED or any(v is not None and v < 0 for v in ends)
 
-# %% ../nbs/01_margins.ipynb #me585a6b
+# %% ../nbs/01_margins.ipynb #me585a69
 @patch
 def _train(self: Margins, X):
     if self.kind not in MARGINS:
@@ -113,6 +114,7 @@ def _train(self: Margins, X):
     self._learn(table, names)
     warn_of_units(table)
 
+# %% ../nbs/01_margins.ipynb #me585a6b
 @patch
 def _learn(self: Margins, X, names):
     "Fit to a table that has been checked"
