@@ -212,7 +212,7 @@ def test_the_command(tmp_path, capsys):
 
 @pytest.mark.parametrize("line, says", [
     ("m --weights f9=1 -n 20000", "no column 'f9'"), ("rows.csv", "draws or more|rows or more"), ("rows.csv --intervals 20 --data rows.csv", "a table is not fitted"),
-    ("m --intervals 20 --data rows.csv -n 20000 --store fits.db", "only|a network's refits"),
+    ("m --intervals 20 --data rows.csv -n 20000 --store fits.db", "it keeps a network's refits"),
     ("m --intervals 3 --data rows.csv -n 20000", "20 refits"), ("m --intervals 20 --data negative.csv -n 20000", "negative")])
 def test_mistakes_of_the_command(line, says, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
