@@ -65,7 +65,8 @@ def step_ms(
     rng, numbers = torch.Generator().manual_seed(0), {k: torch.tensor(1.) for k in scalars}
     x, steps = torch.randn(batch_size, n_features, generator=rng), {p: 0 for p in OPERATION_MS}
     for player in module.players:
-        own = [p for k, p in module.named_parameters() if k.startswith(player.prefix)]
+        own = [p for k, p in module.named_parameters()
+               if k.startswith(player.prefix) and p.requires_grad]
         with _Count() as count, torch.enable_grad():
             terms, _ = module(x, module.noise(batch_size, rng), numbers, module.initial_state())
             loss = terms[player.loss]       # without a gradient, the engine will refuse it
@@ -123,7 +124,7 @@ def shape_of(
         classes = [c for c in type(m).__mro__ if c not in nn.Module.__mro__]
         code += [*(v for v in own.values() if callable(v)), *classes]
         code += [f for c in classes for f in vars(c).values() if inspect.isfunction(f)]
-    parameters = [(k, tuple(p.shape)) for k, p in module.named_parameters()]
+    parameters = [(k, tuple(p.shape), p.requires_grad) for k, p in module.named_parameters()]
     settings = (parts, module.players, parameters, n_features, batch_size, tuple(scalars))
     return Shape(repr((str(module), *settings, str(device))), tuple(code))
 

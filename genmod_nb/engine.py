@@ -29,6 +29,7 @@ class Layout:
         own = {k: p for k, p in module.named_parameters() if k.startswith(player.prefix)}
         self.shapes = {k: p.shape for k, p in own.items()}
         self.sizes = [p.numel() for p in own.values()]
+        self.frozen = {k for k, p in own.items() if not p.requires_grad}
 
 # %% ../nbs/21_engine.ipynb #87e6e2c4
 @patch
@@ -45,7 +46,8 @@ def unpack(self: Layout,
     flat, # shape (P,)
 ): # {name: tensor}
     "Return the parameters in a vector, by name"
-    return {k: v.view(s) for (k, s), v in zip(self.shapes.items(), flat.split(self.sizes))}
+    parts = zip(self.shapes.items(), flat.split(self.sizes))
+    return {k: (v.detach() if k in self.frozen else v).view(s) for (k, s), v in parts}
 
 # %% ../nbs/21_engine.ipynb #e9a07bdf
 def _eager_gradient(loss):
@@ -212,7 +214,8 @@ def _check_gradients(module, member):
              {k: torch.tensor(float(v)) for k, v in member.scalars.items()}, module.initial_state())
     with torch.enable_grad(): terms, _ = module(*tree_map(lambda v: v.to(device), given))
     for player in module.players:
-        own = [p for k, p in module.named_parameters() if k.startswith(player.prefix)]
+        own = [p for k, p in module.named_parameters()
+               if k.startswith(player.prefix) and p.requires_grad]
         loss = terms[player.loss]
         if not loss.requires_grad or all(g is None for g in torch.autograd.grad(
                 loss, own, retain_graph=True, allow_unused=True)):

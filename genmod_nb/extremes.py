@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from sklearn.utils._param_validation import Interval
 import torch
+from torch import nn
 from .likelihoods import Noise, normal_log_prob
 from .priors import Context, Prior, PriorSpec
 from .vae import VAE
@@ -27,12 +28,13 @@ class RadialPrior(Prior):
         nu, # tail index of the radius
     ):
         super().__init__(k + 1)
-        self.nu = nu
+        self.nu = nn.Parameter(torch.tensor(float(nu)), requires_grad=False)
 
 @patch
 def log_prob(self: RadialPrior, z, context=Context()):
-    g, v, half = z[..., :-1], self.nu * (-2 * z[..., -1]).exp(), self.nu / 2
-    constant = math.log(2) - half * math.log(2) - math.lgamma(half)
+    nu = self.nu
+    g, v, half = z[..., :-1], nu * (-2 * z[..., -1]).exp(), nu / 2
+    constant = math.log(2) - half * math.log(2) - torch.lgamma(half)
     return (normal_log_prob(g, torch.zeros_like(g), torch.zeros_like(g)).sum(-1)
             + constant + half * v.log() - v / 2)
 
@@ -40,8 +42,9 @@ def log_prob(self: RadialPrior, z, context=Context()):
 @patch
 def sample(self: RadialPrior, n, rng, context=Context()):
     g = torch.randn(n, self.latent_dim - 1, generator=rng)
-    v = 2 * torch._standard_gamma(torch.full((n, 1), self.nu / 2), generator=rng)
-    return torch.cat([g, -(v / self.nu).log() / 2], 1)
+    nu = self.nu.float().cpu()
+    v = 2 * torch._standard_gamma((nu / 2).expand(n, 1).contiguous(), generator=rng)
+    return torch.cat([g, -(v / nu).log() / 2], 1)
 
 # %% ../nbs/09_extremes.ipynb #ex090014
 @patch
@@ -65,7 +68,7 @@ def stretched(
     far = w.clamp(min=0.1)              # where one minus an exponential keeps its digits
     r = torch.where(w < 0.1, w / 2 + w ** 2 / 24 - w ** 4 / 2880,
                     far + ((1 - (-far).exp()) / far).log())
-    return c * z * (r / 2).exp(), math.log(c) + w - r / 2
+    return c * z * (r / 2).exp(), torch.as_tensor(c, dtype=z.dtype).log() + w - r / 2
 
 # %% ../nbs/09_extremes.ipynb #ex090016a
 def unstretched(
@@ -84,21 +87,24 @@ class StretchedNoise(Noise):
         nu,    # degrees of freedom of the stretched scores
     ):
         super().__init__(None, None)
-        self.inner, self.nu = inner, nu
+        self.inner = inner
+        nu = torch.as_tensor(nu, dtype=torch.float32).clone()
+        self.nu = nn.Parameter(nu, requires_grad=False)
+    def _out(self, x): return stretched(x, self.nu)
+    def _back(self, y): return unstretched(y, self.nu)
     def log_prob(self, x, *decoded):
-        y, log_slope = stretched(x, self.nu)
+        y, log_slope = self._out(x)
         return self.inner.log_prob(y, *decoded) + log_slope.sum(-1)
     def log_prob_at(self, x, columns, *decoded):
-        y, log_slope = stretched(x, self.nu)
+        y, log_slope = self._out(x)
         return self.inner.log_prob_at(y, columns, *decoded) + log_slope.sum(-1)
     def log_prob_folded(self, x, *decoded):
-        y, log_slope = stretched(x, self.nu)
+        y, log_slope = self._out(x)
         return self.inner.log_prob_folded(y, *decoded) + log_slope.sum(-1)
-    def draw(self, *given): return unstretched(self.inner.draw(*given), self.nu)
-    def centre(self, mean): return unstretched(self.inner.centre(mean), self.nu)
+    def draw(self, *given): return self._back(self.inner.draw(*given))
+    def centre(self, mean): return self._back(self.inner.centre(mean))
     def draw_given(self, x, columns, *given):
-        rows = self.inner.draw_given(stretched(x, self.nu)[0], columns, *given)
-        return unstretched(rows, self.nu)
+        return self._back(self.inner.draw_given(self._out(x)[0], columns, *given))
 
 # %% ../nbs/09_extremes.ipynb #ex090021
 class Radial(PriorSpec):

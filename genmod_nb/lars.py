@@ -231,7 +231,8 @@ class Density(GenerativeModel):
         self.prior = prior
     def build(self, n_features):
         prior = (LARS() if self.prior is None else self.prior).build(n_features, n_features)
-        if not list(prior.parameters()): raise ValueError(f"{self.prior} has nothing to fit")
+        if not any(p.requires_grad for p in prior.parameters()):
+            raise ValueError(f"{self.prior} has nothing to fit")
         return DensityModule(prior)
     @property
     def prior_(self) -> PriorSpec:

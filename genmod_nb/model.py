@@ -392,7 +392,7 @@ def _measure(self: GenerativeModel, X, measure, n_draws):
         raise AttributeError(f"{type(self).__name__} has no likelihood")
     n_draws = check_count("n_draws", n_draws, "take 1 draw or more")
     module, scalars, state = self._double()
-    widest = max(max(p.shape) for p in module.parameters())
+    widest = max(max(p.shape, default=1) for p in module.parameters())
     def log_q(Z, times):        # rows that stand there several times share their draws
         n, Z = max(n_draws // times, min(n_draws, 8)), torch.tensor(Z, device=self.device_)
         with steady(self.seed_) as rng:

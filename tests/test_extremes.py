@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from scipy import special, stats
 
 from conftest import SMALL
@@ -73,6 +74,18 @@ def test_scores_near_zero_are_stretched_as_well_when_compiled(tables):
     X = tables[0].copy()
     X.iloc[:, 0] = np.sort(X.iloc[:, 0])        # an odd number of rows: the middle one has the score 0 or nearly
     assert VAE(**SMALL | dict(max_epochs=2, compile=True), prior=Radial(nu)).fit(X).failure_ == ""
+
+
+def test_one_compiled_function_serves_every_tail(tables):
+    """The tail is given to the compiled step with the parameters, and no step changes it."""
+    models = [VAE(**SMALL | dict(max_epochs=2, compile=True), prior=Radial(nu)) for nu in (4.0, 6.5)]
+    shapes = {clone(m)._prepare(tables[0]).shape for m in models}
+    assert len(shapes) == 1
+    for m in models:
+        kept = dict(m.fit(tables[0]).module_.named_parameters())
+        assert kept["prior.nu"].item() == kept["likelihood.nu"].item() == m.prior.nu
+        plain = clone(m).set_params(compile=False).fit(tables[0])
+        assert m.history_.value.to_numpy() == pytest.approx(plain.history_.value.to_numpy(), rel=1e-3, abs=1e-4)
 
 
 def test_density_and_sampler_are_one(radial, tables):
