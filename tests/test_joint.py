@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, stats
 
 from genmod_nb.data import GaussianLaw, LossLaw
-from genmod_nb.joint import angles, chi_bar, joint_exceedance, tail_dependence
+from genmod_nb.joint import angles, chi_bar, joint_exceedance, kendall_corner, tail_dependence
 
 ROOT = Path(__file__).parents[1]
 LAWS = (LossLaw, GaussianLaw)
@@ -118,11 +118,12 @@ def test_a_law_refuses():
 def test_the_measures_take_any_table():
     X = LossLaw().sample(2_000, 0)
     for other in (X.to_numpy(), pl.from_pandas(X), X.set_index(np.zeros(2_000, int))):
-        for measure in (tail_dependence, chi_bar, angles):
+        for measure in (tail_dependence, chi_bar, angles, kendall_corner):
             assert (measure(other).to_numpy() == measure(X).to_numpy()).all()
         assert joint_exceedance(other, 0.03, 2).equals(joint_exceedance(X, 0.03, 2))
     for call, text in ((lambda: chi_bar(X, 1), "u=1"), (lambda: angles(X, 1), "level=1"),
-                       (lambda: angles(X.mask(X > 0.05)), "NaN"), (lambda: joint_exceedance(X, {}), "a number"),
+                       (lambda: angles(X.mask(X > 0.05)), "NaN"),
+                       (lambda: kendall_corner(X, (0.9, 1)), "levels="), (lambda: kendall_corner(X.head(1)), "row"), (lambda: joint_exceedance(X, {}), "a number"),
                        (lambda: joint_exceedance(X, 0.1, 5), "at_least=5"), (lambda: joint_exceedance(X, {"g": 1}), "'g'")):
         with pytest.raises(ValueError, match=text):
             call()
@@ -139,7 +140,7 @@ def test_a_missing_cell_ranks_nowhere():
 
 def test_increasing_maps_change_no_rank_measure():
     X = LossLaw().sample(5_000, 0)
-    for measure in (tail_dependence, chi_bar, angles):
+    for measure in (tail_dependence, chi_bar, angles, kendall_corner):
         assert measure(np.log(X) * [1, 2, 3, 4]).equals(measure(X))
 
 
@@ -164,3 +165,10 @@ def test_thresholds_at_the_ends(law):
         for refused in (lambda: law.joint_sf([unknown]), lambda: law.exceedance(unknown, 2)):
             with pytest.raises(ValueError, match="NaN"):
                 refused()
+
+
+def test_the_corner_is_counted_by_hand():
+    X = pd.DataFrame(dict(a=[1, 2, 3, 4, 5], b=[1, 2, 3, 5, 4]))       # the shares are 0, 1/4, 1/2, 3/4 and 3/4
+    corner = kendall_corner(X, (0.2, 0.5, 0.75))
+    assert corner.rows.tolist() == [4, 2, 0] and corner.share.tolist() == [0.8, 0.4, 0.0]
+    assert corner.ratio.to_numpy() == pytest.approx([1.0, 0.8, 0.0])
