@@ -267,7 +267,7 @@ class Compiled:
     ): self.f, self.file, self.specimen, self.run = f, file, specimen, None
     def __call__(self, *args):
         if self.run is None: self._load()
-        return self.run(*tree_map(torch.Tensor.contiguous, args))
+        return self.run([v.contiguous() for v in tree_flatten(args)[0]])
     def _load(self):
         if not self.file.exists(): self._make()
         try: self.run = _loaded(self.file)
@@ -279,10 +279,10 @@ class Compiled:
 
 # %% ../nbs/22_compiled.ipynb #896d6632
 def _loaded(file):
-    "The function in a file; `aoti_load_package` at a tenth of the time"
+    "The function of leaves in a file; `aoti_load_package` at a tenth of the time"
     loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, -1)
     out = treespec_loads(loader.get_call_spec()[1])
-    return lambda *args: tree_unflatten(loader.boxed_run(tree_flatten(args)[0]), out)
+    return lambda leaves: tree_unflatten(loader.boxed_run(leaves), out)
 
 # %% ../nbs/22_compiled.ipynb #d6acd530
 CACHED = 300    # files in the cache at most, of 2 MB each

@@ -199,7 +199,8 @@ def _given(member):
     for r in range(0, rounds, ROUNDS):
         part = slice(r, r + ROUNDS)
         noise = _batch_noise(member, len(rows[part]), steps)
-        yield tree_map(lambda v: v.to(device), (member.table[rows[part]], noise, rates[part]))
+        noise = {k: v.to(device) for k, v in noise.items()}
+        yield member.table[rows[part]].to(device), noise, rates[part].to(device)
 
 # %% ../nbs/21_engine.ipynb #87189404
 _MADE = {}
