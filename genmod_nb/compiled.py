@@ -70,7 +70,7 @@ def step_ms(
         with _Count() as count, torch.enable_grad():
             terms, _ = module(x, module.noise(batch_size, rng), numbers, module.initial_state())
             loss = terms[player.loss]       # without a gradient, the engine will refuse it
-            if loss.requires_grad: torch.autograd.grad(loss, own, allow_unused=True)
+            if own and loss.requires_grad: torch.autograd.grad(loss, own, allow_unused=True)
         share = player.steps / sum(p.steps for p in module.players)
         for path, ms in OPERATION_MS.items():
             steps[path] += share * (count.calls * ms + count.flops / GFLOPS / 1e6)

@@ -218,7 +218,7 @@ def _check_gradients(module, member):
         own = [p for k, p in module.named_parameters()
                if k.startswith(player.prefix) and p.requires_grad]
         loss = terms[player.loss]
-        if not loss.requires_grad or all(g is None for g in torch.autograd.grad(
+        if not own or not loss.requires_grad or all(g is None for g in torch.autograd.grad(
                 loss, own, retain_graph=True, allow_unused=True)):
             raise RuntimeError(f"the loss does not depend on the parameters that it trains: "
                                f"{player.loss!r} of {type(module).__name__}; is it detached?")

@@ -359,6 +359,16 @@ def test_two_players(path, size):
     assert first.rounds == 3 and list(first.names) == ["loss_a", "loss_b"]
 
 
+def test_a_player_with_nothing_to_train_is_an_error():
+    """In the words of the engine, not in those of autograd."""
+    frozen = Tug()
+    frozen.b.requires_grad_(False)
+    scalars = {"lr": 0.05, "lr_b": 0.02}
+    rooms_of_compiled.step_ms(frozen, 32, 2, scalars)
+    with steady(0), pytest.raises(RuntimeError, match="does not depend on the parameters that it trains"):
+        list(train_members([member(frozen, torch.randn(320, 2), scalars=scalars)], "eager"))
+
+
 def test_eager_path_is_the_plain_loop():
     """The package's VAE by the textbook's loop: PyTorch's Adam, one batch at a time, nothing else."""
     X, numbers = torch.randn(320, 4, generator=torch.Generator().manual_seed(1)), {"lr": 0.003, "sigma": 0.6}
