@@ -22,8 +22,8 @@ import torch
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed, refit, snapshot
 from .frames import check_order, dressed, frame_kind, whole
-from .tables import (check_losses, checked_pieces, give_back_memory, is_large, pieces,
-                         random_rows, table_digest, write_table)
+from .tables import (check_losses, checked_pieces, give_back_memory, is_large,
+                              numbered_pieces, pieces, random_rows, table_digest, write_table)
 from .margins import (MARGINS, margins_of, mixed_log_prob, table_of_scores, warn_of_fit,
                                takes_negative)
 from .surroundings import seed_from, shielded, steady, usable_device
@@ -128,7 +128,7 @@ def _texts(X):
 
 # %% ../nbs/23_model.ipynb #bf816a1e
 @patch
-def _check(self: GenerativeModel, X, fitting):
+def _check(self: GenerativeModel, X, fitting, first_row=0):
     "The table as a checked DataFrame, its columns compared with those of `fit`"
     kind, X = frame_kind(X), random_rows(X) if fitting else whole(X)
     is_frame = isinstance(X, pd.DataFrame)
@@ -140,7 +140,7 @@ def _check(self: GenerativeModel, X, fitting):
         if self.columns_ and is_frame: check_order(X.columns, self.columns_)
     margins = (self.margins, self.lower) if fitting else (self.margins_.kind, self.margins_.lower)
     table = check_losses(X, min_rows=2 if fitting else 1, allow_constant=not fitting,
-                         allow_negative=takes_negative(*margins))
+                         allow_negative=takes_negative(*margins), first_row=first_row)
     if fitting:
         validate_data(self, _texts(X), skip_check_array=True)
         self.columns_, self.frame_ = list(X.columns) if is_frame else None, kind
@@ -399,7 +399,7 @@ def _measure(self: GenerativeModel, X, measure, n_draws):
             parts = [getattr(module, measure)(z, rng.manual_seed(self.seed_), scalars, state, n)
                      for z in Z.split(max(10_000_000 // (n * widest), 1))]    # 100 MB an array
         return torch.cat(parts).cpu().numpy()
-    tables = (self._check(piece, fitting=False) for piece in pieces(X))
+    tables = (self._check(piece, False, start) for start, piece in numbered_pieces(X))
     return np.concatenate([mixed_log_prob(self.margins_, table, log_q) for table in tables])
 
 # %% ../nbs/23_model.ipynb #c744637d

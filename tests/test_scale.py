@@ -369,6 +369,62 @@ def test_large_tables_in_all_their_forms(kind, long_table):
         assert len(scores[0]) == 3_000 and np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
 
 
+def parts_of(folder, X, sizes):
+    """A folder of parquet files of so many rows."""
+    folder.mkdir()
+    ends = np.cumsum(sizes)
+    for k, (end, n) in enumerate(zip(ends, sizes)):
+        tables_room.write_table(folder / f"{k:03}.parquet", [X[end - n:end]])
+    return tables_room.open_losses(folder)
+
+
+def test_files_do_not_show_in_pieces(tmp_path):
+    """However a folder is cut into files, and in memory too, the same rows come in the same pieces."""
+    X = simulate_losses(700, random_state=0)
+    cuts = {"one": [700], "even": [100] * 7, "odd": [1, 299, 3, 197, 200]}
+    for rows in (64, 100, 300, 700, 1_000):
+        expected = [X[i:i + rows] for i in range(0, 700, rows)]
+        forms = {name: parts_of(tmp_path / f"{rows}-{name}", X, sizes) for name, sizes in cuts.items()}
+        for table in [*forms.values(), X, X.to_numpy()]:
+            found = list(tables_room.pieces(table, rows))
+            assert [len(p) for p in found] == [len(p) for p in expected]
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected))
+        for table in forms.values():
+            assert [list(p.index) for p in tables_room.pieces(table, rows)] == [list(p.index) for p in expected]
+
+
+def test_an_empty_folder_is_one_empty_piece(tmp_path):
+    import pyarrow
+    pyarrow.parquet.write_table(pyarrow.table({"a": [], "b": []}), tmp_path / "x.parquet")
+    (piece,) = tables_room.pieces(pyarrow.dataset.dataset(tmp_path / "x.parquet"))
+    assert piece.shape == (0, 2) and list(piece) == ["a", "b"]
+
+
+def test_warnings_do_not_depend_on_files(tmp_path):
+    """The first file alone has too few rows to show that a column is the sum of two others, or that rows follow each other."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(np.exp(np.cumsum(rng.normal(size=(400, 2)), 0) / 10), columns=["a", "b"])
+    X["c"] = X.a + X.b
+    said = []
+    for name, table in dict(memory=X, one=parts_of(tmp_path / "one", X, [400]), many=parts_of(tmp_path / "many", X, [4] * 100)).items():
+        with pytest.warns(tables_room.TableWarning) as seen:
+            tables_room.warn_of_table(table)
+        said.append(sorted(str(w.message) for w in seen))
+    assert said[0] == said[1] == said[2] and len(said[0]) == 2
+
+
+def test_scores_name_the_row_of_the_whole_table(long_table, monkeypatch):
+    """A cell that cannot be scored is named by its row in the table, from memory or from a folder."""
+    monkeypatch.setattr(tables_room.pieces, "__defaults__", (1_000,))
+    X, folder, mapped = long_table
+    model = small(VAE, max_epochs=1).fit(mapped)
+    bad = mapped.copy()
+    bad[2_500, 1] = np.nan
+    with pytest.raises(ValueError, match=r"row 2500"):
+        model.score_samples(bad, 2)
+    assert len(model.score_samples(mapped, 2)) == 3_000
+
+
 def test_large_tables_are_checked_to_their_last_row(long_table, tmp_path):
     X, folder, _ = long_table
     bad = X.copy()
