@@ -24,9 +24,10 @@ from threadpoolctl import threadpool_limits
 import genmod_nb
 from .estimators import no_likelihood, refit, snapshot
 from .given import conditional_pieces, moved, no_density, resampled, t_given
-from .tables import table_digest, warn_of_few, warn_of_table
+from .tables import is_large, table_digest, warn_of_few, warn_of_table
 from .data import LossLaw
-from .margins import margins_of, mixed_log_prob, takes_negative, warn_of_units
+from .margins import (checked_parts, checked_summary, margins_of, mixed_log_prob,
+                               takes_negative, warn_of_units)
 from .surroundings import seed_from, shielded, surroundings
 from .files import (FORMAT, check_arrays, check_positive, expected_margins, load_model,
                              margin_arrays, margins_from, read_folder, section, take_columns,
@@ -74,10 +75,11 @@ def fit(self: Baseline,
 def _train(self: Baseline, X):
     "Fit a baseline that has no fit"
     self._validate_params()
-    table = self._check(X, fitting=True)
+    table = checked_summary(self, X)
     warn_of_table(X)
     warn_of_units(table)
     self.margins_ = margins_of(self.margins, table, self.lower, self.upper)
+    for _ in checked_parts(self.margins_, X) if is_large(X) else (): pass    # all are looked at
     u = np.random.default_rng(0).random(table.shape)
     self._learn(pd.DataFrame(self.margins_.scores(table, u), table.index, table.columns))
     self.digest_ = table_digest(X)

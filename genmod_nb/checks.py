@@ -8,6 +8,7 @@ __all__ = ['NEIGHBOURS', 'MORE', 'permutation_p', 'membership_attack', 'shared_r
 # %% ../nbs/57_checks.ipynb #ch570004
 #| code-fold: true
 #| code-summary: "Imports"
+import warnings
 from collections import Counter
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from scipy import stats
 from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 from .estimators import check_count, check_seed
-from .frames import matched, named, numbers
+from .frames import is_constant, matched, named, numbers
+from .tables import TableWarning
 from .margins import Margins, takes_negative
 from .metrics import DISTANCES, SMALL_IS_BAD, anderson_darling, novelty
 from .baselines import GaussianCopula
@@ -51,7 +53,8 @@ def permutation_p(
     both = np.vstack([real, numbers(fake)])
     train = None if train is None else np.asarray(numbers(matched(train, real, "train", "real")))
     seen = _bad(both[:n], both[n:], train, names)
-    bar, least = seen - 1e-12 * seen.abs(), pd.Series(1, seen.index)     # equal but for rounding
+    bar = seen - 1e-12 * seen.abs().where(np.isfinite(seen), 0)     # equal but for rounding
+    least = pd.Series(1, seen.index)
     for _ in tqdm(range(permutations), desc="permutations", delay=2, disable=not progress):
         mixed = rng.permutation(both)
         least += _bad(mixed[:n], mixed[n:], train, names) >= bar
@@ -61,11 +64,13 @@ def permutation_p(
 NEIGHBOURS, MORE = 5, 10    # of the estimate; draws for each training row
 
 # %% ../nbs/57_checks.ipynb #ch570013a
+def _flat(X): return any(is_constant(x) for _, x in X.items())
+
 def _by_neighbours(model, reference, n, seed):
     "The log-ratio of the two densities as a function of rows, from distances to neighbours"
     signed = (reference < 0).any(axis=None)
-    law = Margins("raw" if signed else "gaussian").fit(reference)
-    draws = named(model.sample(MORE * n, random_state=seed), list(reference))
+    draws = named(model.sample(MORE * n, random_state=seed)).set_axis(list(reference), axis=1)
+    law = Margins("raw" if signed else "gaussian").fit(draws if _flat(reference) else reference)
     Z = lambda t: law.transform(t if signed else t.clip(lower=0)).to_numpy()
     trees = [cKDTree(Z(t)) for t in (draws, reference)]
     r = lambda rows: np.maximum([t.query(Z(rows), k=[NEIGHBOURS])[0][:, 0] for t in trees], 1e-9)
@@ -75,11 +80,15 @@ def _by_neighbours(model, reference, n, seed):
 def _ratio(model, reference, *how):
     "(what the density of the model comes from, a function of rows: the log-ratio)"
     own = np.asarray if model.columns_ is None else pd.DataFrame
-    only_draws = not hasattr(model, "score_samples")
-    if only_draws or takes_negative(model.margins, model.lower):
+    module = getattr(model, "module_", None)        # a network's density is its module's
+    dense = hasattr(model, "score_samples") and (module is None or hasattr(module, "log_prob"))
+    if not dense or _flat(reference) or takes_negative(model.margins, model.lower):
         return "neighbours", _by_neighbours(model, reference, *how)
     peer = GaussianCopula().fit(reference)
-    return "density", lambda t: model.score_samples(own(t)) - peer.score_samples(t)
+    def ratio(t):       # a row that neither can have tells nothing
+        a, b = model.score_samples(own(t)), peer.score_samples(t)
+        with np.errstate(invalid="ignore"): return np.where(a == b, 0.0, a - b)
+    return "density", ratio
 
 # %% ../nbs/57_checks.ipynb #ch570014a
 def membership_attack(
@@ -92,10 +101,13 @@ def membership_attack(
 
     The attack is DOMIAS (van Breugel et al. 2023); 1/2 is chance, p that of a rank sum test
     (Mann and Whitney 1947), the error that of a split by chance."""
-    train, real, seed = named(train), named(real), check_seed(random_state)
+    train, real, seed = (*(named(t, model.columns_) for t in (train, real)),
+                         check_seed(random_state))
     order, half = np.random.default_rng(seed).permutation(len(real)), len(real) // 2
     reference, others = real.iloc[order[:half]], real.iloc[order[half:]]
-    source, score = _ratio(model, reference, len(train), seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TableWarning)       # of rows that nobody has chosen
+        source, score = _ratio(model, reference, len(train), seed)
     found = stats.mannwhitneyu(score(train), score(others), alternative="greater")
     n, m = len(train), len(others)
     return dict(source=source, auc=float(found.statistic / n / m),
@@ -111,11 +123,12 @@ def shared_rows(
 
     Raises `ValueError` if these are the training rows, or more of them than ties explain."""
     own, asked = (Counter(map(tuple, (named(t).to_numpy() + 0.0).tolist())) for t in (train, real))
-    shared, n, m = sum(k for row, k in asked.items() if row in own), len(train), len(real)
+    shared, n, m = sum(k for row, k in asked.items() if row in own), own.total(), asked.total()
     twins = sum(k for k in own.values() if k > 1)
     limit = int(stats.betabinom.ppf(0.999, m, twins + 0.5, n - twins + 0.5))
     if own == asked: raise ValueError("real: these are the training rows; give rows held out")
     if shared > limit:
-        raise ValueError(f"real: {shared} of {m} rows are training rows, and ties explain {limit} "
-                         "at most; give rows that the model has not seen")
+        raise ValueError(f"real: {shared} of {m} rows are training rows, and rows that repeat by "
+                         f"themselves explain {limit} at most; give rows that the model has not "
+                         "seen")
     return shared, limit

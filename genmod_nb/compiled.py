@@ -65,8 +65,7 @@ def step_ms(
     rng, numbers = torch.Generator().manual_seed(0), {k: torch.tensor(1.) for k in scalars}
     x, steps = torch.randn(batch_size, n_features, generator=rng), {p: 0 for p in OPERATION_MS}
     for player in module.players:
-        own = [p for k, p in module.named_parameters()
-               if k.startswith(player.prefix) and p.requires_grad]
+        own = player.trained(module)
         with _Count() as count, torch.enable_grad():
             terms, _ = module(x, module.noise(batch_size, rng), numbers, module.initial_state())
             loss = terms[player.loss]       # without a gradient, the engine will refuse it

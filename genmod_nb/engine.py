@@ -26,7 +26,7 @@ class Layout:
         module, # a `GenerativeModule`
         player, # one of its players
     ):
-        own = {k: p for k, p in module.named_parameters() if k.startswith(player.prefix)}
+        own = player.parameters(module)
         self.shapes = {k: p.shape for k, p in own.items()}
         self.sizes = [p.numel() for p in own.values()]
         self.frozen = {k for k, p in own.items() if not p.requires_grad}
@@ -215,8 +215,7 @@ def _check_gradients(module, member):
              {k: torch.tensor(float(v)) for k, v in member.scalars.items()}, module.initial_state())
     with torch.enable_grad(): terms, _ = module(*tree_map(lambda v: v.to(device), given))
     for player in module.players:
-        own = [p for k, p in module.named_parameters()
-               if k.startswith(player.prefix) and p.requires_grad]
+        own = player.trained(module)
         loss = terms[player.loss]
         if not own or not loss.requires_grad or all(g is None for g in torch.autograd.grad(
                 loss, own, retain_graph=True, allow_unused=True)):

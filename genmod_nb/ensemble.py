@@ -23,6 +23,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 from .tables import table_shape
+from .margins import checked_summary
 from .data import SERIES
 from .surroundings import seed_from, steady
 from .splines import spline, spline_inverse
@@ -350,11 +351,10 @@ def join(self: Ensemble,
 def _train(self: Ensemble, X, checkpoint):
     "Fit the margins, train the members on a table of losses, and join them"
     self._validate_params()
-    self._check(X, fitting=True)
+    checked_summary(self, X)
     store = None if checkpoint is None else Store(Path(checkpoint) / "members.db")
-    n = table_shape(X)[0]
+    parts, n = self.parts(self.n_features_in_), table_shape(X)[0]
     self._say(f"{self.members} members; training rows: {n - self._held(n)[0]} for each")
-    parts = self.parts(self.n_features_in_)
     self.join(fit_many(parts, X, store=store, progress=self.progress), n)
     if self.failure_: raise FloatingPointError(f"training diverged: {self.failure_}")
     self._say(f"best epoch {self.best_epoch_} at the latest")

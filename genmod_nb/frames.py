@@ -156,8 +156,8 @@ def matched(
     name: str = "X", other: str = "the other", # what they are called in an error
 ): # X; as a DataFrame with the columns in that order, if both have names and the order differs
     "Return a table with its columns in the order of another one's, by name"
-    with about(other): like = as_table(like)
-    with about(name): T = as_table(X)
+    with about(other): like = whole(like)
+    with about(name): T = whole(X)
     if not (isinstance(T, pd.DataFrame) and isinstance(like, pd.DataFrame)): return X
     with about(other): check_names(like)
     with about(name): check_names(T)

@@ -14,16 +14,17 @@ from multiprocessing.util import Finalize
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.externals.loky import get_reusable_executor
 from joblib.parallel import get_active_backend
+from pyarrow.dataset import Dataset, FileSystemDataset
 from sklearn.base import clone
 import torch
 from tqdm.auto import tqdm
+from .frames import whole
 from .tables import is_large, keep_memory, table_shape
-from .margins import warn_of_fit
+from .margins import checked_summary, warn_of_fit
 from .surroundings import shielded, steady, usable_device
 from .compiled import shape_of
 from .engine import train_members
 from .store import check_store, fit_key
-from .model import checked_summary
 
 # %% ../nbs/25_many.ipynb #25687a75
 STACK = 512     # members side by side on a graphics card, at most
@@ -163,9 +164,18 @@ def distinct(
     return list(own.values()), [place[id(X)] for X in tables]
 
 # %% ../nbs/25_many.ipynb #25c9aca7
+def _portable(X):
+    "The table; one of pyarrow's that a worker would get without its filter, or not at all, whole"
+    if not isinstance(X, Dataset): return X
+    try: plain = isinstance(X, FileSystemDataset) and X.get_fragments() is not None
+    except ValueError: plain = False        # it has a filter
+    return X if plain else whole(X)
+
 def _tables(models, X):
     "One table per model, models and tables checked"
     tables = list(X) if isinstance(X, (list, tuple)) else [X] * len(models)
+    own = {id(t): _portable(t) for t in tables}
+    tables = [own[id(t)] for t in tables]
     if len(tables) != len(models):
         raise ValueError(f"{len(X)} tables for {len(models)} models: give one, or one each")
     for model in models:

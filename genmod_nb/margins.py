@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARGINS', 'BLOCK', 'warn_of_units', 'Margins', 'takes_negative', 'mixed_log_prob', 'warn_of_fit', 'margins_of',
-           'table_of_scores']
+           'checked_summary', 'checked_parts', 'table_of_scores']
 
 # %% ../nbs/01_margins.ipynb #a5af55d8
 #| code-fold: true
@@ -17,9 +17,9 @@ from scipy import special, stats
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from .estimators import refit, snapshot
-from .frames import as_table, check_order, dressed, frame_kind, numbers
+from .frames import check_order, dressed, frame_kind, numbers, whole
 from .tables import (TableWarning, check_losses, checked_pieces, give_back_memory,
-                              table_shape, warn_of_few, warn_of_table)
+                              is_large, table_shape, warn_of_few, warn_of_table)
 from .atoms import gross_cells, points_within
 from .margin import SIGNED, GaussianMargin, IdentityMargin, LogMargin, RawMargin
 
@@ -56,6 +56,12 @@ def _check_range(x, lower, upper):
     if (lower is None and upper is None) or not len(outside): return
     raise ValueError(f"column '{x.name}', row {outside.index[0]}: {outside.iloc[0]:g} lies outside "
                      f"the range from {low:g} to {high:g} ({len(outside)} cells do)")
+
+def _within(law, X):
+    "The ends of each column of a DataFrame; raises `ValueError` on a row beyond them"
+    lower, upper = (_ends(getattr(law, k), X.columns, k) for k in ("lower", "upper"))
+    for (_, x), *ends in zip(X.items(), lower, upper): _check_range(x, *ends)
+    return lower, upper
 
 # %% ../nbs/01_margins.ipynb #me357a04
 MARGINS = {"raw": RawMargin, "log": LogMargin, "gaussian": GaussianMargin,
@@ -107,7 +113,7 @@ def takes_negative(
 def _train(self: Margins, X):
     if self.kind not in MARGINS:
         raise ValueError(f"margins={self.kind!r}: choose from {sorted(MARGINS)}")
-    X = as_table(X)
+    X = whole(X)
     names = list(X.columns) if isinstance(X, pd.DataFrame) else None
     negative = takes_negative(self.kind, self.lower)
     table = check_losses(X, min_rows=2, allow_negative=negative)
@@ -118,8 +124,7 @@ def _train(self: Margins, X):
 @patch
 def _learn(self: Margins, X, names):
     "Fit to a table that has been checked"
-    lower, upper = (_ends(getattr(self, k), X.columns, k) for k in ("lower", "upper"))
-    for (_, x), *ends in zip(X.items(), lower, upper): _check_range(x, *ends)
+    lower, upper = _within(self, X)
     self.names_ = names
     self.columns_ = [_column(self.kind, x, *ends)
                      for x, *ends in zip(X.to_numpy().T, lower, upper)]
@@ -194,8 +199,8 @@ def _map(self: Margins, method, X, *more):
 def _as(X, A):
     "The array A, dressed as X: a dataframe of its kind, with its columns and index, or an array"
     if (kind := frame_kind(X)) is None: return A
-    names = as_table(X)
-    return dressed(A, kind, names.columns, names.index)
+    table = whole(X)
+    return dressed(A, kind, table.columns, table.index)
 
 # %% ../nbs/01_margins.ipynb #me0fdd87
 @patch
@@ -305,6 +310,28 @@ def margins_of(
     law._learn(table, list(table.columns))
     return law
 
+# %% ../nbs/01_margins.ipynb #me89db30
+def checked_summary(
+    model, # unfitted; it takes the names of the columns
+    X,     # what it is to be fitted on
+) -> pd.DataFrame:
+    "Return the table, or so many of its rows as margins need, checked"
+    try: return model._check(X, fitting=True)
+    except ValueError:
+        negative = takes_negative(model.margins, model.lower)
+        for _ in checked_pieces(X, negative) if is_large(X) else (): pass
+        raise
+
+# %% ../nbs/01_margins.ipynb #me89db31
+def checked_parts(
+    law, # fitted `Margins`
+    X,   # a table of losses, perhaps a large one
+): # yields DataFrames
+    "Yield the pieces of a table, checked; `ValueError` on a row that the margins cannot take"
+    for part in checked_pieces(X, takes_negative(law.kind, law.lower)):
+        _within(law, part)
+        yield part
+
 # %% ../nbs/01_margins.ipynb #me89db32
 def table_of_scores(
     law,   # fitted `Margins`
@@ -319,7 +346,7 @@ def table_of_scores(
         if hasattr(os, "posix_fallocate"):                  # a full disk is an error here, no crash
             os.posix_fallocate(file.fileno(), 0, 4 * n * d)
         Z, i = np.memmap(file, np.float32, "w+", shape=(n, d)), 0
-    for part in checked_pieces(X, takes_negative(law.kind, law.lower)):
+    for part in checked_parts(law, X):
         Z[i:i + len(part)] = drawn(part)
         i += len(part)
         give_back_memory()

@@ -68,7 +68,7 @@ def _tail_picture(facts):
         ax.plot(wait, t.rows.astype(float), "o", ms=4, color=REAL)
         ax.plot(wait, t.model, color=FAKE, lw=2)
         ax.set(xscale="log", ylim=(0, 1.15 * top))
-        ax.set_title(c, color=INK, fontsize=10)
+        ax.set_title(c, color=INK, fontsize=10, parse_math=False)      # a $ is a dollar
         ax.set_xlabel("once in ... rows", color=INK, fontsize=9)
     return _svg(fig, "tails", "Losses that are exceeded once in so many rows: the model (line), "
                 "held-out rows (dots) and their 90 % interval (band), open above where they end.")
@@ -82,11 +82,12 @@ def _joint_picture(facts):
         ax.plot([r["low"], r["high"]], [y, y], color=REAL, lw=7, alpha=0.3, solid_capstyle="butt")
         ax.plot(r["rows"], y, "o", ms=5, color=REAL)
         ax.plot(r["model"], y, "D", ms=6, color=FAKE)
-    ax.set_yticks(range(len(rows)), [r["what"] for r in rows])
+    ax.set_yticks(range(len(rows)), [r["what"] for r in rows], parse_math=False)
     ax.invert_yaxis()
     ax.set_xlabel("probability", color=INK, fontsize=9)
     return _svg(fig, "joint", "How often losses are large together: the model (diamonds), the "
-                "held-out rows (dots) and their 90 % intervals (bars).")
+                "held-out rows (dots) and their 90 % intervals (bars). Large are the 5 % "
+                "of a table's own rows; beyond are losses above the training rows' quantiles.")
 
 # %% ../nbs/58_pages.ipynb #cd560036
 STYLE = """
@@ -128,7 +129,7 @@ PAGE = Template("""<!doctype html>
 <body><main>
 <h1>Model card: $kind</h1><p class="lead">$about</p><ul class="tiles">$tiles</ul>
 <h2>What it is</h2>$model $margins
-<h2>Scores</h2><p>Of as many generated as held-out rows. A perfect generator is beyond
+<h2>Scores</h2><p>Of $judged held-out and as many generated rows. A perfect generator is beyond
 <i>limit</i> one time in twenty, and so are training rows, drawn again, beyond theirs; <i>p</i> is
 the share of random relabellings of held-out and generated rows with a score as bad or worse.</p>
 $scores
@@ -141,16 +142,17 @@ $scores
 # %% ../nbs/58_pages.ipynb #cd560038
 _MARGINS = dict(column="column", family="family", pareto="Pareto gain (nats)", shape="tail shape",
                 shape_low="95 % from", shape_high="to", atoms="atoms", lower="lower", upper="upper",
-                largest="largest value", level="its level")
+                end="draws end at", largest="largest value", level="its level")
 _SCORES = dict(score="score", value="value", floor="floor", floor_95="limit", met="met",
                training="training rows", training_95="their limit", p="p")
 _ENDS = dict(model="model", rows="held-out rows", low="90 % from", high="to")
+_HITS = dict(hits="rows seen", of="of")
 
 # %% ../nbs/58_pages.ipynb #cd560038a
 def _tiles(facts):
     "What a reader sees first"
-    judged = [r for r in facts["scores"] if r["met"] is not None]
-    p, attack = [r["p"] for r in judged if r["p"] is not None], facts["membership"]
+    judged = [r for r in facts["scores"] if r.get("met") is not None]      # none without floors
+    p, attack = [r["p"] for r in facts["scores"] if r["p"] is not None], facts["membership"]
     tiles = [(f"{sum(r['met'] for r in judged)} of {len(judged)}", "scores within their limit"),
              (f"{min(p):.3g}", f"smallest of {len(p)} p-values"),
              (f"{attack['auc']:.2f}", f"membership attack, chance 0.50 ± {attack['error']:.2f}"),
@@ -160,7 +162,8 @@ def _tiles(facts):
 # %% ../nbs/58_pages.ipynb #cd560039
 def _pairs(label, values):
     "A table of names and values"
-    texts = [dict(k=k.replace("_", " "), v=v if isinstance(v, str) else json.dumps(v))
+    told = lambda v: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+    texts = [dict(k=k.replace("_", " "), v=told(v))
              for k, v in values.items() if v is not None]
     return _table(texts, dict(k="what", v="value"), label).replace("<table", '<table class="pairs"')
 
@@ -182,6 +185,20 @@ def _membership(facts):
             f"probability <b>{a['auc']:.3f}</b>; 0.5 is chance, ± {a['error']:.3f}, "
             f"p = {a['p']:.3g}, for {a['members']} members and {a['non_members']} others.")
 
+# %% ../nbs/58_pages.ipynb #cd560039c
+def _risk(facts):
+    "The risk, and what was asked for; nothing, if nothing was"
+    rows, of = facts["risk"], facts["risk_of"]
+    if rows is None: return ""
+    sums = "The mean is that of the columns." if of["weights"] is None else (
+        f"Weights of sums: {html.escape(json.dumps(of['weights'], ensure_ascii=False))}.")
+    ends = "" if not of["intervals"] else (
+        f" Low and high are the ends of 90 % intervals, from {of['intervals']} refits to resampled "
+        "training rows.")
+    return (f"<h2>Risk</h2><p>Value at risk (var) and expected shortfall (es) of "
+            f"{of['n_samples']:,} draws, with their standard errors. {sums}{ends}</p>"
+            + _table(rows, {k: k.replace("_", " ") for k in rows[0]}, "risk", "{:.6g}"))
+
 # %% ../nbs/58_pages.ipynb #cd560040
 def page(
     facts, # of `card`
@@ -191,24 +208,27 @@ def page(
     margins = [m | {"atoms": ", ".join(f"{a['value']:g} ({a['share']:.1%})" for a in m["atoms"])}
                for m in facts["margins"]]
     met = {True: "yes", False: "no", None: ""}
-    risks, model = facts["risk"], facts["model"]
+    model, real = facts["model"], facts["real"]
     return PAGE.substitute(
         kind=html.escape(model["kind"]), about=html.escape(model["about"].split("\n\n")[0]),
+        judged=real["judged"],
         style=STYLE, tiles=_tiles(facts), limits=told(facts["limits"]),
         model=_pairs("the model", {
             "training rows": train["rows"], "columns": ", ".join(train["columns"]),
-            "digest": train["digest"], "best epoch": model["best_epoch"]} | model["arguments"]),
+            "digest": train["digest"], "known by": "the model file" if train["vouched"] else "trust",
+            "keeps fitted margins": "yes" if model["keeps_margins"] else "about",
+            "best epoch": model["best_epoch"]} | model["arguments"]),
         margins=_table(margins, _MARGINS, "margins"),
         scores=_table([r | {"met": met[r["met"]]} for r in facts["scores"]], _SCORES, "scores"),
         tail_picture=_tail_picture(facts), joint_picture=_joint_picture(facts),
         tails=_table([r for r in facts["tails"] if r["level"] in (0.9, 0.95, 0.99, 0.999)],
                      dict(column="column", level="level") | _ENDS, "tails"),
-        joint=_table(facts["joint"]["shares"], dict(what="large together") | _ENDS, "joint tails"),
-        risk="" if risks is None else "<h2>Risk</h2>" + _table(
-            risks, {k: k.replace("_", " ") for k in risks[0]}, "risk", "{:.6g}"),
+        joint=_table(facts["joint"]["shares"], dict(what="large together") | _ENDS | _HITS,
+                     "joint tails"),
+        risk=_risk(facts),
         membership=_membership(facts), tail_score=_tail_score(facts["joint"]["tail_score"]),
         how=_pairs("how", facts["how"] | model["versions"] | {
-            "digest of the held-out rows": facts["real"]["digest"]}))
+            "digest of the held-out rows": real["digest"]}))
 
 # %% ../nbs/58_pages.ipynb #cd560042
 def write_card(

@@ -48,7 +48,7 @@ def paired(
     with about(names[1]): fake = random_rows(fake, random_state=1)
     pair = []
     for name, t in zip(names, (real, matched(fake, real, *names[::-1]))):
-        with about(name): t = np.asarray(numbers(t))
+        with about(name): t = np.ascontiguousarray(numbers(t))  # sums are rounded alike
         pair.append(several(t, name))
     if pair[0].shape[1] != pair[1].shape[1]:
         one, other = (f"{name} has {t.shape[1]}" for name, t in zip(names, pair))

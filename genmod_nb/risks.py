@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from joblib import effective_n_jobs
 from .estimators import check_count, check_levels
 from .frames import named, numbers, whole
-from .tables import TableWarning, pieces, table_shape
+from .tables import TableWarning, numbered_pieces, pieces, table_shape
 from .surroundings import seed_from, shielded
 from .store import check_store
 from .many import fit_many, spread
@@ -71,7 +71,7 @@ def _largest(tables, W, m):
     "The m largest values of each position in increasing order, shape (m, positions)"
     top = np.empty((0, W.shape[1]))
     for table in tables:
-        top = np.concatenate([top, np.asarray(numbers(table)) @ W])
+        top = np.concatenate([top, np.ascontiguousarray(numbers(table)) @ W])
         if len(top) > m: top = np.partition(top, len(top) - m, axis=0)[-m:]
     return np.sort(top, axis=0)
 
@@ -98,6 +98,7 @@ def _figures(tables, n, W, levels):
 def _resampled(model, X, intervals, seed):
     "[(an unfitted copy with a seed of its own, a table of rows drawn with replacement)]"
     X, pairs = whole(X), []
+    if model.columns_: X = named(X, model.columns_)     # ends and columns go by names
     at = X.iloc if isinstance(X, pd.DataFrame) else X
     for i in range(intervals):
         rng, copy = np.random.default_rng([seed, i]), clone(model)
@@ -145,7 +146,8 @@ def _source(source, n):
     if not hasattr(source, "sample_pieces"):
         if not table_shape(source)[0]: raise ValueError("the table has no rows")
         names = list(named(next(pieces(source))).columns)
-        return names, table_shape(source)[0], lambda seed: pieces(source)
+        parts = lambda seed: (named(p, first_row=start) for start, p in numbered_pieces(source))
+        return names, table_shape(source)[0], parts
     model, n = source._trained(), check_count("n_samples", n)
     names = model.columns_ or [f"f{j + 1}" for j in range(model.n_features_in_)]
     return names, n, lambda seed: model.sample_pieces(n, seed)

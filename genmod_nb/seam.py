@@ -21,6 +21,21 @@ class Player(NamedTuple):
     lr: str = "lr"           # which of the member's numbers is its learning rate
     betas: tuple = (0.9, 0.999) # Adam's decay rates
 
+# %% ../nbs/37_seam.ipynb #cd370011
+@patch
+def parameters(self: Player,
+    module, # the one whose player it is
+) -> dict: # {name: tensor}
+    "Return the player's own parameters"
+    return {k: p for k, p in module.named_parameters() if k.startswith(self.prefix)}
+
+@patch
+def trained(self: Player,
+    module, # the one whose player it is
+) -> list: # tensors
+    "Return those of its parameters that it changes: the ones that require a gradient"
+    return [p for p in self.parameters(module).values() if p.requires_grad]
+
 # %% ../nbs/37_seam.ipynb #3e319a1b
 class Stateful(nn.Module):
     "A module that draws noise in a step, and carries state from step to step"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_losses', 'read_losses', 'is_large', 'table_shape', 'pieces', 'numbered_pieces', 'checked_pieces',
-           'table_digest', 'random_rows', 'give_back_memory', 'keep_memory', 'open_losses', 'whole_file', 'write_table',
-           'TableWarning', 'warn_of_table', 'warn_of_few']
+           'table_digest', 'random_places', 'random_rows', 'give_back_memory', 'keep_memory', 'open_losses',
+           'whole_file', 'write_table', 'TableWarning', 'warn_of_table', 'warn_of_few']
 
 # %% ../nbs/20_tables.ipynb #cda4c08c
 #| code-fold: true
@@ -29,9 +29,10 @@ def _check_marks(X, lines=None):
     "Raise `ValueError` if a column ends in nines, apart: -999 or 9999.9 for what is missing"
     for c, x in X.items():
         for value, rest in ((x.min(), x[x > x.min()].abs()), (x.max(), x[x < x.max()].abs())):
-            nines = re.fullmatch(r"-?99+(\.9+)?|-9\.9+", f"{value:.15g}") and len(rest)
+            text = f"{value:.{7 if np.float32(value) == value else 15}g}"   # 999.9 of float32 too
+            nines = re.fullmatch(r"-?99+(\.9+)?|-9\.9+", text) and len(rest)
             if nines and (x == value).sum() > 1 and (value < 0 or value > 5 * rest.max() > 0):
-                refuse({c: x == value}, f"cells of {value:.15g}",
+                refuse({c: x == value}, f"cells of {text}",
                         "they may mark missing cells; drop those rows or fill them", lines)
 
 # %% ../nbs/20_tables.ipynb #eaf25e68
@@ -70,6 +71,7 @@ def check_losses(
     allow_constant: bool = False, # accept constant columns (rows to score)
     first_row: int = 0,           # what an array's rows are counted from in an error
     lines=None,                   # the line of a file that each row stands in, for an error
+    marks: bool = True,           # refuse cells that stand apart and may mark missing ones
 ) -> pd.DataFrame: # the table in float64, columns named f1, f2, ... where it had no names
     """Return the table as a float64 DataFrame, or raise one `ValueError` that names what is wrong.
 
@@ -82,7 +84,7 @@ def check_losses(
                          f"this one has {list(X.columns) or 'none'}")
     if len(X) < min_rows:
         raise ValueError(f"n_samples={len(X)}: at least {min_rows} rows are needed")
-    _check_marks(X, lines)
+    if marks: _check_marks(X, lines)
     if not allow_negative: _check_signs(X, lines)
     if not allow_constant: _check_constant(X, lines)
     return X
@@ -105,6 +107,7 @@ def _plain_mark(name, mark, known, other):
 # %% ../nbs/20_tables.ipynb #5b4c5c94
 def _columns_in(path, kind, *how):
     "The columns of a file, which of them have no name, and their texts (of parquet, None)"
+    if kind == "folder": return of_numbers(_opened(path).to_table().to_pandas()), [], None
     if kind == "parquet": return of_numbers(pd.read_parquet(path)), [], None
     return read_csv(path, *how)
 
@@ -141,7 +144,7 @@ def _checked(X, texts, losses, labels, report, checks):
 
 # %% ../nbs/20_tables.ipynb #rd000033
 def read_losses(
-    path,           # a .csv, .tsv, .tab, .txt or .dat file (also .gz, .bz2, .xz), or .parquet
+    path, # a .csv, .tsv, .tab, .txt or .dat file (also .gz, .bz2, .xz), .parquet, or a folder of it
     columns=None,   # names of the losses; None takes all columns that do not label the rows
     index=None,     # names of what labels the rows; None looks at the left, [] takes none
     sep=None,       # what separates the cells of a csv file; None looks for it
@@ -160,7 +163,7 @@ def read_losses(
     decimal = _plain_mark("decimal", decimal, {".": "[.]", ",": ","}, thousands)
     skip_rows = check_count("skip_rows", skip_rows or 0, "give 0 or more", 0)
     path, columns, index = Path(path), _as_list(columns), _as_list(index)
-    kind = table_kind(path)
+    kind = "folder" if find_table(path).is_dir() else table_kind(path)
     try:
         X, blank, texts = _columns_in(path, kind, columns, index, sep, decimal, thousands,
                                       encoding, skip_rows)
@@ -236,7 +239,7 @@ def checked_pieces(
 ): # yields DataFrames
     "Yield the pieces of a table, checked; an error names the row in the whole table"
     for start, piece in numbered_pieces(X):
-        yield check_losses(piece, 1, allow_negative, allow_constant=True, first_row=start)
+        yield check_losses(piece, 1, allow_negative, True, start, marks=False)   # not of a part
 
 # %% ../nbs/20_tables.ipynb #cd20a002
 def table_digest(
@@ -244,10 +247,22 @@ def table_digest(
 ) -> str: # 64 hexadecimal digits
     "Return the SHA-256 of a table's column names and numbers, row by row, as float64"
     digest = hashlib.sha256()
-    for k, piece in enumerate(map(named, pieces(X))):
-        if k == 0: digest.update(json.dumps(list(map(str, piece.columns))).encode())
+    for start, piece in numbered_pieces(X):
+        piece = named(piece, first_row=start)
+        if not start: digest.update(json.dumps(list(map(str, piece.columns))).encode())
         digest.update(np.ascontiguousarray(piece.to_numpy() + 0.0, "<f8").tobytes())   # -0 is 0
     return digest.hexdigest()
+
+# %% ../nbs/20_tables.ipynb #cd200034
+def random_places(
+    X,                   # any dataframe, an array or a pyarrow `Dataset`
+    n: int = None,       # rows; None takes `LARGE`
+    random_state: int = 0, # seed
+) -> np.ndarray: # whole numbers, in order
+    "Return where the rows of `random_rows` stand in the table: everywhere, if it is not large"
+    total, rng = table_shape(X)[0], np.random.default_rng(check_seed(random_state))
+    if not is_large(X): return np.arange(total)
+    return np.sort(rng.choice(total, min(LARGE if n is None else n, total), replace=False))
 
 # %% ../nbs/20_tables.ipynb #c683b187
 def random_rows(
@@ -258,9 +273,7 @@ def random_rows(
     "Return n random rows of a large table, in order; a table that is not large comes whole"
     X = as_table(X)
     if not is_large(X): return X
-    total, parts = table_shape(X)[0], []
-    n = min(LARGE if n is None else n, total)
-    kept = np.sort(np.random.default_rng(check_seed(random_state)).choice(total, n, replace=False))
+    kept, parts = random_places(X, n, random_state), []
     for start, piece in numbered_pieces(X):
         inside = kept[np.searchsorted(kept, start):np.searchsorted(kept, start + len(piece))]
         at = piece.iloc if isinstance(piece, pd.DataFrame) else piece
@@ -289,6 +302,13 @@ def _files_in(folder):
     return [str(p) for p in sorted(folder.rglob("*"))
             if p.is_file() and not is_litter(p) and not hidden(p)]
 
+def _opened(path):
+    "A parquet file or a folder as a `Dataset`, of types that hold the numbers of all files"
+    files = _files_in(path) if path.is_dir() else [str(path)]
+    schemas = [pyarrow.parquet.read_schema(file) for file in files]
+    schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
+    return pyarrow.dataset.dataset(files, schema=schema, format="parquet")
+
 # %% ../nbs/20_tables.ipynb #e16239e3
 def _only_losses(data, columns, index, report):
     "The `Dataset` of those columns that hold losses"
@@ -315,10 +335,9 @@ def open_losses(
     suffix = path.suffix.lower() in (".parquet", ".pq")
     try:
         if path.is_dir() or (suffix and pyarrow.parquet.read_metadata(path).num_rows > LARGE):
-            files = _files_in(path) if path.is_dir() else path
-            data = pyarrow.dataset.dataset(files, format="parquet")
-            named = _as_list(columns), _as_list(index)
-            if data.count_rows(): return _only_losses(data, *named, report)
+            data = _opened(path)
+            if data.count_rows() > LARGE:
+                return _only_losses(data, _as_list(columns), _as_list(index), report)
     except (OSError, pyarrow.ArrowException) as e:
         raise ValueError(f"{path} cannot be read as a table: {e}") from e
     return read_losses(path, columns, index, report=report, **options)

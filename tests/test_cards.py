@@ -278,3 +278,109 @@ def test_it_opens_anywhere(tables, tmp_path):
     (tmp_path / "card.html").write_text(worse, encoding="utf-8")
     done = subprocess.run(["node", ROOT / "tests" / "card.mjs", tmp_path / "card.html"], capture_output=True, text=True)
     assert {"requests", "width", "paper", "accessibility"} <= set(json.loads(done.stdout)), done.stdout
+
+
+# ------------------------------------------------------------------ what is told of a model
+def test_what_a_model_does_not_do_is_not_said_of_it(tables):
+    """No family where no margin was fitted, no extrapolation beyond an end, no shape of too few excesses."""
+    train, real = (t.assign(f4=t.f4.clip(upper=t.f4.quantile(0.8))) for t in tables)
+    facts = card(Bootstrap().fit(train), real, train, **QUICK)
+    assert {m["family"] for m in facts["margins"]} == {"none"} and not facts["model"]["keeps_margins"]
+    assert not any("extrapolation" in s for s in facts["limits"])
+    facts = card(GaussianCopula().fit(train), real, train, **QUICK)
+    assert facts["margins"][3]["end"] == train.f4.max() and facts["margins"][0]["end"] is None
+    (far,) = [s for s in facts["limits"] if "extrapolation" in s]
+    assert "f1 beyond" in far and "f4 beyond" not in far and facts["model"]["keeps_margins"]
+    few, seen = train[:60], real[:60]
+    facts = card(GaussianCopula().fit(few), seen, few, **QUICK)
+    assert all((m["shape"] is None) == (m["shape_low"] is None) for m in facts["margins"])
+    assert not any((m["shape_low"], m["shape_high"]) == (-0.5, 1.5) for m in facts["margins"])
+
+
+def test_arguments_are_those_of_the_fit(tables):
+    train, real = tables
+    model = VAE(max_epochs=1, latent_dim=3, random_state=0, compile=False, progress=False).fit(train)
+    before = card(model, real, train, **QUICK)
+    model.set_params(latent_dim=8, upper={"f4": 1.0})
+    after = card(model, real, train, **QUICK)
+    assert before == after and after["model"]["arguments"]["latent_dim"] == 3 and after["margins"][3]["upper"] is None
+
+
+def test_the_risk_says_what_it_is_of(tables):
+    train, real = tables
+    facts = card(GaussianCopula().fit(train), real, train, risk_of=dict(weights={"f1": 2, "f2": 0.5}, levels=0.9, n_samples=3000), **QUICK)
+    assert facts["risk_of"] == dict(weights={"f1": 2, "f2": 0.5}, levels=0.9, n_samples=3000, intervals=0, random_state=0)
+    text = page(facts)
+    assert "3,000 draws" in text and "&quot;f1&quot;: 2" in text and "refits" not in text
+
+
+# ------------------------------------------------------------------ tables of other forms
+def test_a_rare_loss_that_half_of_the_rows_lack(tables):
+    """Few held-out rows with a loss in a column: the reference half may have none, and the attack goes by neighbours."""
+    train, real = tables
+    train = train.assign(f4=np.where(np.arange(len(train)) % 7 == 0, train.f4, 0))
+    real = real[:100].assign(f4=np.where(np.arange(100) < 2, real.f4[:100], 0))
+    model, seen = GaussianCopula().fit(train), set()
+    for seed in range(8):
+        found = membership_attack(model, train, real, seed)
+        seen.add(found["source"])
+        assert 0.3 < found["auc"] < 0.7
+    assert seen == {"density", "neighbours"}
+
+
+def test_p_values_of_scores_that_are_infinite():
+    """A column of zeros alone makes the tail error of every relabelling infinite: nothing is worse than another."""
+    X = simulate_losses(120, 0).assign(f3=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = permutation_p(X[:60], X[60:], permutations=9, progress=False)
+    assert p.tail_error > 0.1
+
+
+def test_dollars_are_no_formula(tables):
+    for names in (["fire ($)", "hail ($)", "a_$_b", "c_$_d"], ["$x$", "$\\frac$", "f3", "f4"]):
+        train, real = (t.set_axis(names, axis=1) for t in tables)
+        facts = card(GaussianCopula().fit(train), real, train, **QUICK)
+        text = page(facts)
+        assert all(f">{s}<" in re.sub(r"\s+", " ", text).replace("> ", ">") for s in (names[0], f"{names[1]} large, given {names[0]}"))
+
+
+def test_columns_of_numbers_and_in_another_order(tables):
+    train, real = tables
+    model = GaussianCopula().fit(train.set_axis(range(4), axis=1))
+    facts = card(model, real.set_axis(list("0123"), axis=1), train.set_axis(list("0123"), axis=1), **QUICK)
+    assert facts["scores"] == card(model, real.set_axis(range(4), axis=1), train.set_axis(range(4), axis=1), **QUICK)["scores"]
+    bare = GaussianCopula().fit(train.to_numpy())
+    with pytest.raises(ValueError, match="bring them into that order"):
+        card(bare, real[["f4", "f3", "f2", "f1"]], train, **QUICK)
+
+
+def test_tables_on_a_disk_and_arrays(tables, tmp_path):
+    """The same facts from a `Dataset`, and from arrays for a model that was fitted with names."""
+    import pyarrow.dataset
+    train, real = tables
+    for name, t in (("train", train), ("real", real)):
+        (tmp_path / name).mkdir()
+        t.reset_index(drop=True).to_parquet(tmp_path / name / "x.parquet")
+    model = GaussianCopula().fit(train)
+    facts = card(model, real, train, **QUICK)
+    assert facts == card(model, *(pyarrow.dataset.dataset(tmp_path / k) for k in ("real", "train")), **QUICK)
+    assert membership_attack(model, train.to_numpy(), real.to_numpy()) == membership_attack(model, train, real)
+    fake = model.sample(len(real), random_state=0)
+    names = ["f4", "f2", "f1", "f3"]
+    train[names].reset_index(drop=True).to_parquet(tmp_path / "other.parquet")
+    p = [permutation_p(real, fake, t, 9, progress=False) for t in (train, pyarrow.dataset.dataset(tmp_path / "other.parquet"))]
+    assert p[0].equals(p[1])
+
+
+def test_without_floors(tables):
+    train, real = tables
+    facts = card(GaussianCopula().fit(train), real, train, **QUICK | dict(reps=0))
+    assert "smallest of" in page(facts)
+
+
+def test_many_rows_are_judged_by_some(monkeypatch, tables):
+    monkeypatch.setattr("genmod_nb.cards.MOST", 100)
+    train, real = tables
+    facts = card(GaussianCopula().fit(train), real, train, **QUICK)
+    assert facts["real"]["judged"] == 100 and facts["real"]["rows"] == 537 and facts["membership"]["members"] == 100
+    assert "Of 100 held-out" in page(facts)

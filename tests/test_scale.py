@@ -16,6 +16,11 @@ import pytest
 
 from conftest import small
 from fits import models
+from genmod_nb.baselines import GaussianCopula, Vine
+from genmod_nb.ensemble import Ensemble
+from genmod_nb.margins import Margins
+from genmod_nb.metrics import anderson_darling, energy_distance, kendall_error, tail_error
+from genmod_nb.risks import risk
 from genmod_nb import tables as tables_room
 from genmod_nb.data import simulate_losses
 from genmod_nb.model import GenerativeModel
@@ -375,7 +380,7 @@ def parts_of(folder, X, sizes):
     ends = np.cumsum(sizes)
     for k, (end, n) in enumerate(zip(ends, sizes)):
         tables_room.write_table(folder / f"{k:03}.parquet", [X[end - n:end]])
-    return tables_room.open_losses(folder)
+    return pyarrow.dataset.dataset(folder)
 
 
 def test_files_do_not_show_in_pieces(tmp_path):
@@ -423,6 +428,134 @@ def test_scores_name_the_row_of_the_whole_table(long_table, monkeypatch):
     with pytest.raises(ValueError, match=r"row 2500"):
         model.score_samples(bad, 2)
     assert len(model.score_samples(mapped, 2)) == 3_000
+
+
+@pytest.mark.parametrize("measure", ["risk", "digest", "margins", "scores"])
+def test_errors_name_the_row_of_the_whole_table(measure, monkeypatch):
+    """Whatever is measured piece by piece, an array's bad cell is named by its row in the table."""
+    monkeypatch.setattr(tables_room.pieces, "__defaults__", (1_000,))
+    X = simulate_losses(3_000, random_state=0).to_numpy().copy()
+    model = GaussianCopula().fit(X)
+    X[2_500, 1] = np.nan
+    ask = dict(risk=lambda X: risk(X, levels=0.9), digest=tables_room.table_digest, margins=model.log_margins, scores=model.score_samples)
+    for table in (X, pd.DataFrame(X, columns=["f1", "f2", "f3", "f4"])):
+        with pytest.raises(ValueError, match=r"row 2500"):
+            ask[measure](table)
+
+
+def test_marks_are_asked_of_a_table_and_not_of_its_pieces(monkeypatch):
+    """Two cells of 9999 stand apart from the first thousand rows, not from the table: rows score alike in one call or in many."""
+    X = simulate_losses(3_000, random_state=0) * 1e4
+    X.iloc[[3, 4], 0] = 9999.0
+    X.iloc[2_000:2_020, 0] = 4000.0 + np.arange(20)
+    model = GaussianCopula().fit(X)
+    scores = model.score_samples(X)
+    monkeypatch.setattr(tables_room.pieces, "__defaults__", (1_000,))
+    monkeypatch.setattr(tables_room, "LARGE", 2_500)
+    assert np.array_equal(model.score_samples(X), scores)
+    assert np.array_equal(np.concatenate([model.score_samples(X[i:i + 1]) for i in range(10)]), scores[:10])
+    vae = small(VAE, max_epochs=1).fit(X)
+    assert len(vae.score_samples(X[:100], 2)) == 100
+    X.iloc[[3, 4], 0] = 999999.0
+    with pytest.raises(ValueError, match="cells of 999999"):
+        GaussianCopula().fit(X)
+
+
+@pytest.mark.parametrize("kind", [GaussianCopula, Vine, VAE, Ensemble])
+def test_rows_that_no_margin_saw_are_looked_at(kind, monkeypatch):
+    """Of a large table margins take a part; a negative loss or one beyond a declared end is an error in the others too."""
+    monkeypatch.setattr(tables_room, "LARGE", 1_000)
+    own = dict(max_epochs=1, progress=False, random_state=0, compile=False) if kind in (VAE, Ensemble) else {}
+    own |= dict(members=2) if kind is Ensemble else {}
+    X = simulate_losses(3_000, random_state=0)
+    left = np.setdiff1d(np.arange(3_000), tables_room.random_places(X))[7]
+    for value, ends, what in ((-1.0, {}, "negative loss"), (150.0, dict(upper=100), "outside")):
+        bad = X.copy()
+        bad.iloc[left, 1] = value
+        for table in (bad, bad.to_numpy()):
+            with pytest.raises(ValueError, match=f"row {left}.*{what}|{what}.*row {left}"):
+                kind(**own, **ends).fit(table)
+
+
+def test_warnings_of_large_arrays_name_their_rows(monkeypatch):
+    monkeypatch.setattr(tables_room, "LARGE", 1_000)
+    X = simulate_losses(3_000, random_state=0)
+    place = tables_room.random_places(X)[600]
+    X.iloc[place, 1] *= 1e7
+    for table in (X, X.to_numpy()):
+        for model in (GaussianCopula(), small(VAE, max_epochs=1)):
+            with pytest.warns(tables_room.TableWarning, match=f"row {place}"):
+                model.fit(table)
+
+
+def test_pyarrow_tables_reach_workers_as_they_are(tmp_path):
+    """A filter is no part of what pyarrow pickles, and a table in memory cannot be pickled: a worker gets the rows."""
+    import pyarrow.dataset as dataset
+    X = simulate_losses(400, random_state=0)
+    X.to_parquet(tmp_path / "x.parquet")
+    plain = dataset.dataset(tmp_path / "x.parquet")
+    far = dataset.field("f1") > X.f1.median()
+    few = models(1)[:3]
+    for table, rows in ((plain.filter(far), X[X.f1 > X.f1.median()]), (dataset.dataset([plain, plain]).filter(far), None),
+                        (dataset.dataset(pyarrow.Table.from_pandas(X)), X)):
+        here, there = (fit_many(few, table, n_jobs=n, progress=False) for n in (1, 2))
+        alone = [m.fit(table if rows is None else rows) for m in few]
+        for a, b, c in zip(here, there, alone):
+            assert a.sample(9, random_state=0).equals(b.sample(9, random_state=0))
+            assert a.sample(9, random_state=0).equals(c.sample(9, random_state=0))
+
+
+def test_a_folder_is_one_table(tmp_path):
+    """Types wide enough for all files, in whatever order; a total in the last file; labels and reports as for one file."""
+    X = pd.DataFrame({"fire": [0, 3, 7, 2] * 10, "hail": np.arange(40) % 9})
+    Y = X + 0.5
+    for k, order in enumerate(([X, Y], [Y, X], [X.astype("float32"), Y + 1e-9], [Y, X.astype("int8")])):
+        (tmp_path / str(k)).mkdir()
+        for i, part in enumerate(order):
+            part.to_parquet(tmp_path / str(k) / f"{i}.parquet", index=False)
+        assert np.array_equal(tables_room.open_losses(tmp_path / str(k)), pd.concat(order).astype(float))
+    total = pd.DataFrame([pd.concat([X, Y]).sum()])
+    (tmp_path / "total").mkdir()
+    for i, part in enumerate([X, Y, total]):
+        part.to_parquet(tmp_path / "total" / f"{i}.parquet", index=False)
+    with pytest.raises(ValueError, match="sum"):
+        tables_room.open_losses(tmp_path / "total")
+    # a large one too
+    for large in (0, 50):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tables_room, "LARGE", large)
+            data = tables_room.open_losses(tmp_path / "0")
+            assert isinstance(data, pyarrow.dataset.Dataset)
+            assert np.array_equal(pd.concat(tables_room.pieces(data, 7)), pd.concat([X, Y]).astype(float))
+
+
+def test_margins_of_a_table_on_a_disk_know_its_names(tmp_path):
+    X = simulate_losses(400, random_state=0).rename(columns={"f1": "fire", "f2": "hail"})
+    X.to_parquet(tmp_path / "x.parquet", index=False)
+    table = pyarrow.dataset.dataset(tmp_path / "x.parquet")
+    law = Margins().fit(table)
+    assert list(law.choices_.index) == list(X)
+    pd.testing.assert_frame_equal(law.transform(table), Margins().fit(X).transform(X))
+    pd.testing.assert_frame_equal(law.inverse_transform(law.transform(table)), X, rtol=1e-9)
+    with pytest.raises(ValueError, match="bring them into that order"):
+        law.transform(X[list(X)[::-1]])
+
+
+def test_metrics_do_not_see_the_order_in_memory():
+    A, B = (simulate_losses(n, random_state=s).to_numpy() for n, s in ((2_003, 0), (1_501, 1)))
+    forms = [(A, B), (np.asfortranarray(A), np.asfortranarray(B)), (pd.DataFrame(A), pd.DataFrame(B))]
+    for measure in (tail_error, energy_distance, kendall_error, anderson_darling):
+        values = {measure(np.ascontiguousarray(a) if k == 0 else a, b) for k, (a, b) in enumerate(forms)}
+        assert len(values) == 1, measure.__name__
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("mark", [999.9, 9999.99, -9.99, 999])
+def test_marks_of_single_precision(mark, dtype):
+    X = pd.DataFrame({"fire": np.arange(40) % 11 + 0.25, "hail": np.arange(40) % 7 + 0.5})
+    X.iloc[[4, 9], 1] = mark
+    with pytest.raises(ValueError, match="mark missing|negative"):
+        tables_room.check_losses(X.astype(dtype))
 
 
 def test_large_tables_are_checked_to_their_last_row(long_table, tmp_path):
