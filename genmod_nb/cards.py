@@ -161,10 +161,18 @@ def _scores(model, real, train, seed, reps, permutations, progress):
     return card.reset_index().to_dict("records")
 
 # %% ../nbs/56_cards.ipynb #cd560062
-def _asked(given):
-    "What `risk` was asked for, its defaults among it"
-    known = {k: p.default for k, p in inspect.signature(risk).parameters.items()} | given
-    return {k: known[k] for k in ("weights", "levels", "n_samples", "intervals", "random_state")}
+def _risk(model, asked, **own):
+    "The risk, and what was asked for, the defaults of `risk` among it; nothing, if nothing was"
+    if asked is None: return dict(risk_of=None, risk=None)
+    known = {k: p.default for k, p in inspect.signature(risk).parameters.items()} | own | asked
+    told = ("weights", "levels", "n_samples", "intervals", "random_state")
+    return dict(risk_of={k: known[k] for k in told},
+                risk=risk(model, **own | asked).to_dict("records"))
+
+def _alike(model, *tables):
+    "Tables with the columns that were fitted"
+    names = model.columns_ or list(named(tables[0]).columns)
+    return [named(t, names).set_axis(names, axis=1) for t in tables]
 
 # %% ../nbs/56_cards.ipynb #cd560025
 def _plain(value):
@@ -190,21 +198,17 @@ def card(
     Raises `ValueError` where the model was fitted on other rows than `train`, and where held-out
     rows are training rows."""
     digest, seed = _same_table(model, train, real), check_seed(random_state)
-    shared, given = shared_rows(train, real), train
-    names = model.columns_ or list(named(train).columns)
-    own = dict(random_state=seed, progress=progress, X=given)
-    asked = None if risk_of is None else own | risk_of
+    shared = shared_rows(train, real)
     draws = model.sample(check_count("n_samples", n_samples), random_state=seed)
-    train, real, draws = (named(t, names).set_axis(names, axis=1) for t in (train, real, draws))
+    risks = _risk(model, risk_of, random_state=seed, progress=progress, X=train)    # may refuse
+    train, real, draws = _alike(model, train, real, draws)
     (about, table), margins = _about(model, train, digest), _margins(model, train)
     how = dict(seed=seed, n_samples=n_samples, reps=reps, permutations=permutations)
     return _plain(dict(
         format=1, model=about, train=table, margins=margins, how=how,
         real=dict(digest=table_digest(real), rows=len(real), judged=len(_some(real)),
                   shared=shared[0], ties=shared[1]),
-        risk_of=None if asked is None else _asked(asked),
-        risk=None if asked is None else risk(model, **asked).to_dict("records"),    # may refuse
-        scores=_scores(model, _some(real), train, seed, reps, permutations, progress),
+        **risks, scores=_scores(model, _some(real), train, seed, reps, permutations, progress),
         tails=_tails(draws, real), joint=_joint(draws, real, train),
         membership=membership_attack(model, _some(train), _some(real), seed),
         limits=_limits(table, margins, model.keeps_margins, len(real), shared)))

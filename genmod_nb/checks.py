@@ -63,9 +63,12 @@ def permutation_p(
 # %% ../nbs/57_checks.ipynb #ch570013
 NEIGHBOURS, MORE = 5, 10    # of the estimate; draws for each training row
 
-# %% ../nbs/57_checks.ipynb #ch570013a
-def _flat(X): return any(is_constant(x) for _, x in X.items())
+# %% ../nbs/57_checks.ipynb #2bafa7b3
+def _flat(X):
+    "Has a table a constant column?"
+    return any(is_constant(x) for _, x in X.items())
 
+# %% ../nbs/57_checks.ipynb #ch570013a
 def _by_neighbours(model, reference, n, seed):
     "The log-ratio of the two densities as a function of rows, from distances to neighbours"
     signed = (reference < 0).any(axis=None)

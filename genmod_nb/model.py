@@ -24,8 +24,8 @@ from .estimators import check_count, check_seed, refit, snapshot
 from .frames import check_order, dressed, frame_kind, whole
 from .tables import (check_losses, give_back_memory, numbered_pieces, random_places,
                               random_rows, table_digest, write_table)
-from .margins import (MARGINS, checked_summary, margins_of, mixed_log_prob, table_of_scores,
-                               takes_negative, warn_of_fit)
+from .margins import (MARGINS, checked_summary, margins_of, mixed_log_prob,
+                               table_of_scores, takes_negative, warn_of_fit)
 from .surroundings import seed_from, shielded, steady, usable_device
 from .seam import GenerativeModule
 from .compiled import choose_path, step_ms

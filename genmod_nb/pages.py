@@ -211,11 +211,10 @@ def page(
     model, real = facts["model"], facts["real"]
     return PAGE.substitute(
         kind=html.escape(model["kind"]), about=html.escape(model["about"].split("\n\n")[0]),
-        judged=real["judged"],
-        style=STYLE, tiles=_tiles(facts), limits=told(facts["limits"]),
+        judged=real["judged"], style=STYLE, tiles=_tiles(facts), limits=told(facts["limits"]),
         model=_pairs("the model", {
             "training rows": train["rows"], "columns": ", ".join(train["columns"]),
-            "digest": train["digest"], "known by": "the model file" if train["vouched"] else "trust",
+            "digest": train["digest"], "known by": "its file" if train["vouched"] else "trust",
             "keeps fitted margins": "yes" if model["keeps_margins"] else "about",
             "best epoch": model["best_epoch"]} | model["arguments"]),
         margins=_table(margins, _MARGINS, "margins"),
