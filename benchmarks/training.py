@@ -4,11 +4,10 @@ The peers' loops are in `peers.py`; network, batches and rows are theirs.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/training.py study     # steps per second with both cores, each peer in its faster arrangement
-    python benchmarks/training.py single    # one fit, from constructor to fitted model
     python benchmarks/training.py rows      # one epoch on 720 to a million rows
     python benchmarks/training.py growth    # with members, and with width
 
-The tables go to benchmarks/results, where the book reads them. Figures of `study` and `single` are medians of three runs. Peers are timed without their set-up: a long run less a short one.
+The tables go to benchmarks/results, where the book reads them. Figures of `study` are medians of three runs. Peers are timed without their set-up: a long run less a short one.
 """
 import ctypes
 import json
@@ -16,7 +15,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -84,29 +82,6 @@ def study():
     keep("study", [r | dict(ours_is_faster=mine / r["rate"]) for r in rows])
 
 
-def fit_seconds(steps, cold, compile="auto"):
-    """Path and seconds of one fit in a fresh process, imports done."""
-    code = ("import time, torch; from genmod_nb.vae import VAE; from genmod_nb.data import simulate_losses; X = simulate_losses(720, random_state=0);"
-            f"start = time.perf_counter(); m = VAE(early_stopping=False, max_epochs={steps // 5}, random_state=0, progress=False, compile={compile!r}).fit(X);"
-            "print(m.path_, time.perf_counter() - start)")
-    with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": folder, "XDG_CACHE_HOME": folder} if cold else {})
-        return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True, stderr=subprocess.DEVNULL).split()
-
-
-def single():
-    table = []
-    for steps in (2_000, 15_000):
-        peers = {name: steps / median(lambda: arrangement(name, 1, CORES)[0]) for name in ("pythae", "plain PyTorch loop")}
-        fit_seconds(10, False, compile=True)       # compiles, if this machine has not
-        for cold in (True, False):
-            runs = [fit_seconds(steps, cold) for _ in range(3)]
-            seconds = statistics.median(float(r[1]) for r in runs)
-            table.append(dict(steps=steps, cache="cold" if cold else "warm", path=runs[0][0], seconds=seconds) |
-                         {f"{name}, seconds": s for name, s in peers.items()} | {f"{name}, ratio": s / seconds for name, s in peers.items()})
-    keep("single", table)
-
-
 def epoch(n, epochs):
     """Seconds an epoch on n rows, compiled, and the memory that the fit has added (MB)."""
     import torch
@@ -160,4 +135,4 @@ if __name__ == "__main__":
     if what == "epoch":
         print(*epoch(int(sys.argv[2]), int(sys.argv[3])))
     else:
-        {"study": study, "single": single, "rows": rows, "growth": growth}[what]()
+        {"study": study, "rows": rows, "growth": growth}[what]()

@@ -130,8 +130,8 @@ def _joint(draws, real, train):
 # %% ../nbs/56_cards.ipynb #cd560023
 def _limits(table, margins, kept, n, shared):
     "What the model must not be taken for, as sentences"
-    far = "; ".join(f"{m['column']} beyond {m['largest']:.4g}" for m in margins
-                    if m["family"] != "none" and m["end"] is None)
+    open_ = [m for m in margins if m["family"] != "none" and m["end"] != m["largest"]]
+    far = "; ".join(f"{m['column']} beyond {m['largest']:.4g}" for m in open_)
     shape = [f"{m['column']} {m['shape_low']:.2f} to {m['shape_high']:.2f}" for m in margins
              if m["shape"] is not None]
     told = [

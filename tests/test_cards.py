@@ -291,6 +291,8 @@ def test_what_a_model_does_not_do_is_not_said_of_it(tables):
     assert facts["margins"][3]["end"] == train.f4.max() and facts["margins"][0]["end"] is None
     (far,) = [s for s in facts["limits"] if "extrapolation" in s]
     assert "f1 beyond" in far and "f4 beyond" not in far and facts["model"]["keeps_margins"]
+    facts = card(GaussianCopula(upper={"f1": 50}).fit(train), real, train, **QUICK)
+    assert facts["margins"][0]["end"] == 50 and any("f1 beyond" in s for s in facts["limits"])
     few, seen = train[:60], real[:60]
     facts = card(GaussianCopula().fit(few), seen, few, **QUICK)
     assert all((m["shape"] is None) == (m["shape_low"] is None) for m in facts["margins"])
