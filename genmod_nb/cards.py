@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 from .estimators import check_count, check_seed
 from .frames import check_order, named
+from .surroundings import seed_from
 from .tables import table_digest
 from .tails import UNKNOWN
 from .margin import LAST
@@ -50,10 +51,11 @@ def _warned(X):
 def _about(model, X, digest):
     "What the model is, and what it was fitted on"
     own = dict(getattr(model, "params_", None) or model.get_params(deep=False))     # as fitted
+    keeps = type(model)(**own).keeps_margins
     if getattr(model, "seed_", None) is not None: own["random_state"] = model.seed_
     of = ("numpy", "scipy", "scikit-learn", "torch", "genmod_nb")
     return dict(kind=type(model).__name__, arguments=own, about=(type(model).__doc__ or "").strip(),
-                best_epoch=getattr(model, "best_epoch_", None), keeps_margins=model.keeps_margins,
+                best_epoch=getattr(model, "best_epoch_", None), keeps_margins=keeps,
                 versions={"python": platform.python_version()} | {k: version(k) for k in of}), dict(
         digest=digest, vouched=model.digest_ is not None, rows=len(X), columns=list(map(str, X)),
         warnings=_warned(X))
@@ -138,8 +140,8 @@ def _limits(table, margins, kept, n, shared):
         "Rows, not paths: rows are drawn independently, without order or calendar.",
         *([f"Beyond the largest of {table['rows']} training values a margin is extrapolation: "
            f"{far}."] if far else []),
-        *([] if kept else ["The draws keep the fitted margins about, not exactly; a model without "
-                           "fitted margins has those of its draws."]),
+        *([] if kept else ["The draws keep the fitted margins only approximately."] if open_ else
+          ["No margin was fitted: the draws have what the model gives them."]),
         *([f"The shape of the tails is known within these 95 % intervals: {'; '.join(shape)}."]
           if shape else []),
         f"{n} held-out rows do not test levels beyond {1 - 1 / n:.2%}; "
@@ -164,10 +166,13 @@ def _scores(model, real, train, seed, reps, permutations, progress):
 def _risk(model, asked, **own):
     "The risk, and what was asked for, the defaults of `risk` among it; nothing, if nothing was"
     if asked is None: return dict(risk_of=None, risk=None)
-    known = {k: p.default for k, p in inspect.signature(risk).parameters.items()} | own | asked
+    own = own | asked
+    own["random_state"] = seed_from(own["random_state"])
+    known = {k: p.default for k, p in inspect.signature(risk).parameters.items()} | own
+    plain = lambda v: v.tolist() if hasattr(v, "tolist") else v
     told = ("weights", "levels", "n_samples", "intervals", "random_state")
-    return dict(risk_of={k: known[k] for k in told},
-                risk=risk(model, **own | asked).to_dict("records"))
+    told = _plain({k: plain(known[k]) for k in told})
+    return dict(risk_of=told, risk=risk(model, **own).to_dict("records"))
 
 def _alike(model, *tables):
     "Tables with the columns that were fitted"
@@ -211,4 +216,4 @@ def card(
         **risks, scores=_scores(model, _some(real), train, seed, reps, permutations, progress),
         tails=_tails(draws, real), joint=_joint(draws, real, train),
         membership=membership_attack(model, _some(train), _some(real), seed),
-        limits=_limits(table, margins, model.keeps_margins, len(real), shared)))
+        limits=_limits(table, margins, about["keeps_margins"], len(real), shared)))

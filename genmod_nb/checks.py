@@ -73,7 +73,8 @@ def _by_neighbours(model, reference, n, seed):
     "The log-ratio of the two densities as a function of rows, from distances to neighbours"
     signed = (reference < 0).any(axis=None)
     draws = named(model.sample(MORE * n, random_state=seed)).set_axis(list(reference), axis=1)
-    law = Margins("raw" if signed else "gaussian").fit(draws if _flat(reference) else reference)
+    inside = draws if signed else draws.clip(lower=0)
+    law = Margins("raw" if signed else "gaussian").fit(inside if _flat(reference) else reference)
     Z = lambda t: law.transform(t if signed else t.clip(lower=0)).to_numpy()
     trees = [cKDTree(Z(t)) for t in (draws, reference)]
     r = lambda rows: np.maximum([t.query(Z(rows), k=[NEIGHBOURS])[0][:, 0] for t in trees], 1e-9)

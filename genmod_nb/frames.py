@@ -162,7 +162,7 @@ def matched(
     with about(other): check_names(like)
     with about(name): check_names(T)
     own, wanted = list(map(str, T.columns)), list(map(str, like.columns))
-    if own == wanted: return X
+    if own == wanted: return T if isinstance(X, Dataset) else X
     different = differences(like.columns, T.columns, other, name)
     if different: raise ValueError(f"the two tables have different columns: {different}")
     return T.iloc[:, [own.index(c) for c in wanted]].set_axis(like.columns, axis=1)

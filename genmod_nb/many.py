@@ -171,11 +171,15 @@ def _portable(X):
     except ValueError: plain = False        # it has a filter
     return X if plain else whole(X)
 
+def _given(tables, jobs):
+    "The tables as so many workers are given them"
+    own = {id(t): t if jobs == 1 else _portable(t) for t in tables}
+    return [own[id(t)] for t in tables]
+
+# %% ../nbs/25_many.ipynb #cd250030
 def _tables(models, X):
     "One table per model, models and tables checked"
     tables = list(X) if isinstance(X, (list, tuple)) else [X] * len(models)
-    own = {id(t): _portable(t) for t in tables}
-    tables = [own[id(t)] for t in tables]
     if len(tables) != len(models):
         raise ValueError(f"{len(X)} tables for {len(models)} models: give one, or one each")
     for model in models:
@@ -237,13 +241,13 @@ def fit_many(
     Raises `ValueError` on a bad table or argument and `TypeError` on what is no store, before
     training; `OSError` if a cluster gives up a task or the store cannot be written."""
     check_store(store)
-    wholes = [clone(m) for m in models]
-    tables = _tables(wholes, X)
+    tables = _tables(wholes := [clone(m) for m in models], X)
     for model, X in zip(wholes, tables) if store is not None else []: fit_key(model, X, "")
     parts = [model.parts(table_shape(table)[1]) for model, table in zip(wholes, tables)]
     models = [part for own in parts for part in own]
     whose, tables = tables, [X for own, X in zip(parts, tables) for _ in own]
     jobs = _workers(models, tables, n_jobs)
+    tables = _given(tables, jobs)
     fitted, tasks = _tasks(models, tables, jobs, store)
     for i, model in _run(tasks, jobs, tables, dict(fitted), progress):
         if store is not None: store.put(model, tables[i])

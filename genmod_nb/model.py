@@ -140,11 +140,13 @@ def _check(self: GenerativeModel, X, fitting, first_row=0):
         validate_data(self, _texts(X), reset=False, skip_check_array=True)
         if self.columns_ and is_frame: check_order(X.columns, self.columns_)
     margins = (self.margins, self.lower) if fitting else (self.margins_.kind, self.margins_.lower)
-    table = check_losses(X, min_rows=2 if fitting else 1, allow_constant=not fitting,
+    rows = X                # numbered as in the whole table
+    if fitting and not is_frame:
+        rows = pd.DataFrame(X, places).rename(columns=lambda j: f"f{j + 1}")
+    table = check_losses(rows, min_rows=2 if fitting else 1, allow_constant=not fitting,
                          allow_negative=takes_negative(*margins), first_row=first_row,
                          marks=fitting)     # of a table, not of rows to score
     if fitting:
-        if not is_frame: table.index = places           # what a warning names
         validate_data(self, _texts(X), skip_check_array=True)
         self.columns_, self.frame_ = list(X.columns) if is_frame else None, kind
     return table

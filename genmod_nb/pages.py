@@ -215,7 +215,7 @@ def page(
         model=_pairs("the model", {
             "training rows": train["rows"], "columns": ", ".join(train["columns"]),
             "digest": train["digest"], "known by": "its file" if train["vouched"] else "trust",
-            "keeps fitted margins": "yes" if model["keeps_margins"] else "about",
+            "keeps fitted margins": "yes" if model["keeps_margins"] else "approximately",
             "best epoch": model["best_epoch"]} | model["arguments"]),
         margins=_table(margins, _MARGINS, "margins"),
         scores=_table([r | {"met": met[r["met"]]} for r in facts["scores"]], _SCORES, "scores"),

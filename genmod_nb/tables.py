@@ -29,7 +29,8 @@ def _check_marks(X, lines=None):
     "Raise `ValueError` if a column ends in nines, apart: -999 or 9999.9 for what is missing"
     for c, x in X.items():
         for value, rest in ((x.min(), x[x > x.min()].abs()), (x.max(), x[x < x.max()].abs())):
-            text = f"{value:.{7 if np.float32(value) == value else 15}g}"   # 999.9 of float32 too
+            with np.errstate(over="ignore"): single = np.float32(value) == value
+            text = f"{value:.{7 if single else 15}g}"       # 999.9 of float32 too
             nines = re.fullmatch(r"-?99+(\.9+)?|-9\.9+", text) and len(rest)
             if nines and (x == value).sum() > 1 and (value < 0 or value > 5 * rest.max() > 0):
                 refuse({c: x == value}, f"cells of {text}",
@@ -302,12 +303,33 @@ def _files_in(folder):
     return [str(p) for p in sorted(folder.rglob("*"))
             if p.is_file() and not is_litter(p) and not hidden(p)]
 
+# %% ../nbs/20_tables.ipynb #cd200035
+def _schema(file):
+    "The columns of a parquet file; an error names the file"
+    try: return pyarrow.parquet.read_schema(file)
+    except (OSError, pyarrow.ArrowException) as e:
+        raise ValueError(f"{file} cannot be read as a table: {e}") from e
+
+def _common(schemas):
+    "The columns of the first of several files, of types that hold what all have; texts, if need be"
+    first, fields = schemas[0], []
+    for field in first:
+        own = [pyarrow.schema([s.field(field.name)]) for s in schemas if field.name in s.names]
+        try: fields.append(pyarrow.unify_schemas(own, promote_options="permissive").field(0))
+        except pyarrow.ArrowException: fields.append(field.with_type(pyarrow.string()))
+    if [f.type for f in fields] == first.types: return first
+    about = json.loads((first.metadata or {}).get(b"pandas", b"{}"))
+    if about:       # pandas would go back to the types of the first file
+        kept = about["index_columns"]
+        about["columns"] = [c for c in about["columns"] if c["field_name"] in kept]
+    return pyarrow.schema(fields, {"pandas": json.dumps(about)} if about else None)
+
+# %% ../nbs/20_tables.ipynb #cd200036
 def _opened(path):
     "A parquet file or a folder as a `Dataset`, of types that hold the numbers of all files"
     files = _files_in(path) if path.is_dir() else [str(path)]
-    schemas = [pyarrow.parquet.read_schema(file) for file in files]
-    schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
-    return pyarrow.dataset.dataset(files, schema=schema, format="parquet")
+    schemas = [_schema(file) for file in files]
+    return pyarrow.dataset.dataset(files, schema=_common(schemas), format="parquet")
 
 # %% ../nbs/20_tables.ipynb #e16239e3
 def _only_losses(data, columns, index, report):

@@ -488,6 +488,17 @@ def test_warnings_of_large_arrays_name_their_rows(monkeypatch):
                 model.fit(table)
 
 
+def test_marks_of_large_arrays_name_their_rows(monkeypatch):
+    monkeypatch.setattr(tables_room, "LARGE", 1_000)
+    X = simulate_losses(3_000, random_state=0)
+    places = tables_room.random_places(X)[[600, 700]]
+    X.iloc[places, 1] = 99999.0
+    for table in (X, X.to_numpy()):
+        for model in (GaussianCopula(), small(VAE, max_epochs=1)):
+            with pytest.raises(ValueError, match=rf"2 cells of 99999 \(rows? {places[0]}"):
+                model.fit(table)
+
+
 def test_pyarrow_tables_reach_workers_as_they_are(tmp_path):
     """A filter is no part of what pyarrow pickles, and a table in memory cannot be pickled: a worker gets the rows."""
     import pyarrow.dataset as dataset
@@ -514,6 +525,19 @@ def test_a_folder_is_one_table(tmp_path):
         for i, part in enumerate(order):
             part.to_parquet(tmp_path / str(k) / f"{i}.parquet", index=False)
         assert np.array_equal(tables_room.open_losses(tmp_path / str(k)), pd.concat(order).astype(float))
+    # an index that is stored in one file only, a label of another type, extension types: as the first file says
+    odd = {"index": [X.set_axis(range(40)), Y[::2].set_axis(range(0, 40, 2))],
+           "label": [X.assign(policy=range(40)), Y.assign(policy=["a", "b"] * 20)],
+           "extension": [X.convert_dtypes(), Y.convert_dtypes()]}
+    for name, parts in odd.items():
+        (tmp_path / name).mkdir()
+        for i, part in enumerate(parts):
+            part.to_parquet(tmp_path / name / f"{i}.parquet")
+        found = tables_room.open_losses(tmp_path / name, columns=["fire", "hail"])
+        assert np.array_equal(found, pd.concat(parts)[["fire", "hail"]].astype(float)), name
+    (tmp_path / "index" / "9.parquet").write_bytes(b"PAR1 damaged")
+    with pytest.raises(ValueError, match="9.parquet cannot be read as a table"):
+        tables_room.open_losses(tmp_path / "index")
     total = pd.DataFrame([pd.concat([X, Y]).sum()])
     (tmp_path / "total").mkdir()
     for i, part in enumerate([X, Y, total]):
