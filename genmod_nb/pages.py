@@ -142,7 +142,7 @@ $scores
 # %% ../nbs/58_pages.ipynb #cd560038
 _MARGINS = dict(column="column", family="family", pareto="Pareto gain (nats)", shape="tail shape",
                 shape_low="95 % from", shape_high="to", atoms="atoms", lower="lower", upper="upper",
-                end="draws end at", largest="largest value", level="its level")
+                end="draws end at", largest="largest value")
 _SCORES = dict(score="score", value="value", floor="floor", floor_95="limit", met="met",
                training="training rows", training_95="their limit", p="p")
 _ENDS = dict(model="model", rows="held-out rows", low="90 % from", high="to")
