@@ -74,6 +74,8 @@ def test_notebook_form(notebook):
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"]
     bars = [o for c in code for o in c["outputs"] if any("widget" in kind for kind in o.get("data", {}))]
     assert not bars and "widgets" not in content["metadata"], "bars are stored, which nobody will see move"
+    said = [o["text"] for c in code for o in c["outputs"] if o.get("name") == "stderr"]
+    assert not said, "warnings are stored, with the paths of the machine that gave them"
     for c in code:
         source = "".join(c["source"])
         if "label: fig-" in source:
