@@ -97,6 +97,7 @@ def build(self: GenerativeModel, n_features: int, # columns of the table
     "Return a fresh module for tables of n_features columns"
     raise NotImplementedError(f"{type(self).__name__} has no build")
 
+# %% ../nbs/23_model.ipynb #gm4a14c1
 @patch
 def scalars(self: GenerativeModel) -> dict:
     "Return the member's numbers"
@@ -422,6 +423,7 @@ def log_margins(self: GenerativeModel,
     tables = (self._check(piece, False, start) for start, piece in numbered_pieces(X))
     return np.concatenate([self.margins_.log_pdf(np.asarray(t)).sum(1) for t in tables])
 
+# %% ../nbs/23_model.ipynb #gme6d424
 @patch
 def copula_score(self: GenerativeModel, X, # losses, shape (n, d)
     *args, **kwargs, # as of `score_samples`
