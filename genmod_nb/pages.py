@@ -209,13 +209,14 @@ def page(
                for m in facts["margins"]]
     met = {True: "yes", False: "no", None: ""}
     model, real = facts["model"], facts["real"]
+    some = "approximately" if any(m["family"] != "none" for m in margins) else "none was fitted"
     return PAGE.substitute(
         kind=html.escape(model["kind"]), about=html.escape(model["about"].split("\n\n")[0]),
         judged=real["judged"], style=STYLE, tiles=_tiles(facts), limits=told(facts["limits"]),
         model=_pairs("the model", {
             "training rows": train["rows"], "columns": ", ".join(train["columns"]),
             "digest": train["digest"], "known by": "its file" if train["vouched"] else "trust",
-            "keeps fitted margins": "yes" if model["keeps_margins"] else "approximately",
+            "keeps fitted margins": "yes" if model["keeps_margins"] else some,
             "best epoch": model["best_epoch"]} | model["arguments"]),
         margins=_table(margins, _MARGINS, "margins"),
         scores=_table([r | {"met": met[r["met"]]} for r in facts["scores"]], _SCORES, "scores"),

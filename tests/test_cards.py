@@ -286,7 +286,7 @@ def test_what_a_model_does_not_do_is_not_said_of_it(tables):
     train, real = (t.assign(f4=t.f4.clip(upper=t.f4.quantile(0.8))) for t in tables)
     facts = card(Bootstrap().fit(train), real, train, **QUICK)
     assert {m["family"] for m in facts["margins"]} == {"none"} and not facts["model"]["keeps_margins"]
-    assert not any("extrapolation" in s for s in facts["limits"])
+    assert not any("extrapolation" in s for s in facts["limits"]) and "none was fitted" in page(facts)
     facts = card(GaussianCopula().fit(train), real, train, **QUICK)
     assert facts["margins"][3]["end"] == train.f4.max() and facts["margins"][0]["end"] is None
     (far,) = [s for s in facts["limits"] if "extrapolation" in s]
@@ -392,7 +392,7 @@ def test_without_floors(tables):
 
 
 def test_many_rows_are_judged_by_some(monkeypatch, tables):
-    monkeypatch.setattr("genmod_nb.cards.MOST", 100)
+    monkeypatch.setattr("genmod_nb.cards.JUDGED", 100)
     train, real = tables
     facts = card(GaussianCopula().fit(train), real, train, **QUICK)
     assert facts["real"]["judged"] == 100 and facts["real"]["rows"] == 537 and facts["membership"]["members"] == 100
