@@ -53,7 +53,7 @@ def figures(path):
     shown = [any(map(shows, content[i + 1:i + 3])) for i in own]
     words = sum(len(source.split()) for kind, source in kinds if kind == "markdown")
     told = sum(len(filled(source)) for kind, source in kinds if kind == "code")
-    return dict(cells=len(sizes), median=statistics.median(sizes) if sizes else 0, longest=max(sizes, default=0),
+    return dict(cells=len(sizes), median=statistics.median_high(sizes) if sizes else 0, longest=max(sizes, default=0),
                 long=[source.splitlines()[1] for i in own if len(lines(source := kinds[i][1])) > 30],
                 shown=sum(n for n, s in zip(names, shown) if s), names=sum(names), words=words, lines=told, sizes=sizes,
                 outputs=sum(bool(c.get("outputs")) for c in content))
